@@ -1,0 +1,145 @@
+//! Which documents are wanted: conditions over a document's payload, id and vectors, combined by must, should, must_not.
+//!
+//! The meaning is Qdrant's documented one: a list matches when one of its elements does; a missing field satisfies
+//! nothing but `is_empty` (and the `must_not` of anything). Evaluation lives in `granum-index`.
+
+use crate::ids::DocId;
+
+/// Deepest nesting of filters.
+pub const FILTER_DEPTH_MAX: usize = 16;
+/// Most conditions in one filter, nested ones counted.
+pub const FILTER_CONDITIONS_MAX: usize = 256;
+/// Most values in one list of a condition.
+pub const FILTER_LIST_MAX: usize = 10_000;
+
+/// All of `must`, none of `must_not` and, if `should` is not empty, at least `min_should` of it. Empty: everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// Each of these holds.
+    pub must: Vec<Condition>,
+    /// At least `min_should` of these hold, where there are any.
+    pub should: Vec<Condition>,
+    /// None of these holds.
+    pub must_not: Vec<Condition>,
+    /// 0 means 1.
+    pub min_should: u32,
+}
+
+impl Filter {
+    /// Whether it lets everything through.
+    pub fn is_empty(&self) -> bool {
+        self.must.is_empty() && self.should.is_empty() && self.must_not.is_empty()
+    }
+}
+
+/// One condition. `key` is a path: `a.b` descends, `a[].b` descends through a list's elements.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// The value equals one of `any`.
+    MatchAny {
+        /// Path of the field.
+        key: String,
+        /// Values of which one must be met.
+        any: Vec<Scalar>,
+    },
+    /// A value is present that equals none of `except`.
+    MatchExcept {
+        /// Path of the field.
+        key: String,
+        /// Values that don't count.
+        except: Vec<Scalar>,
+    },
+    /// Every word of `text` occurs in a string value; words are runs of letters and digits, case folded.
+    MatchText {
+        /// Path of the field.
+        key: String,
+        /// Words wanted.
+        text: String,
+    },
+    /// A number within bounds; absent bounds don't bound.
+    Range {
+        /// Path of the field.
+        key: String,
+        /// The bounds.
+        bounds: Bounds<f64>,
+    },
+    /// A date-time (RFC 3339 text in the payload) within bounds given as microseconds since 1970-01-01T00:00Z.
+    DatetimeRange {
+        /// Path of the field.
+        key: String,
+        /// The bounds, microseconds.
+        bounds: Bounds<i64>,
+    },
+    /// Absent, null or an empty list.
+    IsEmpty {
+        /// Path of the field.
+        key: String,
+    },
+    /// Present and null.
+    IsNull {
+        /// Path of the field.
+        key: String,
+    },
+    /// Number of values at the path: absent 0, scalar 1, list its length.
+    ValuesCount {
+        /// Path of the field.
+        key: String,
+        /// Bounds of the count.
+        bounds: Bounds<u64>,
+    },
+    /// The document has one of these ids.
+    HasId {
+        /// The ids.
+        ids: Vec<DocId>,
+    },
+    /// The document has a vector of this name.
+    HasVector {
+        /// Name of the vector.
+        name: String,
+    },
+    /// One and the same element of the list of objects at `key` satisfies all of `filter`.
+    Nested {
+        /// Path of the list of objects.
+        key: String,
+        /// What an element must satisfy; paths are relative to it.
+        filter: Filter,
+    },
+    /// A filter as a condition.
+    Filter(Filter),
+}
+
+/// Bounds of a range; `None` doesn't bound.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Bounds<T> {
+    /// Greater than.
+    pub gt: Option<T>,
+    /// Greater than or equal.
+    pub gte: Option<T>,
+    /// Less than.
+    pub lt: Option<T>,
+    /// Less than or equal.
+    pub lte: Option<T>,
+}
+
+impl<T: PartialOrd + Copy> Bounds<T> {
+    /// Whether `value` lies within.
+    pub fn contains(&self, value: T) -> bool {
+        self.gt.is_none_or(|bound| value > bound)
+            && self.gte.is_none_or(|bound| value >= bound)
+            && self.lt.is_none_or(|bound| value < bound)
+            && self.lte.is_none_or(|bound| value <= bound)
+    }
+}
+
+/// A value to compare with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scalar {
+    /// Text, compared byte for byte.
+    Text(String),
+    /// A whole number; equals a float of the same value.
+    Integer(i64),
+    /// A truth value.
+    Boolean(bool),
+    /// A finite number.
+    Float(f64),
+}

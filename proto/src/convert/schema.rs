@@ -1,0 +1,129 @@
+//! Schemas on the wire.
+
+use granum_model::schema::Embedder;
+use granum_model::{Distance, Fine, Schema, VectorField, VectorKind};
+
+use crate::limits::{self, Invalid};
+use crate::v1;
+
+/// Reads a schema; names, kinds, dimensions and distances are checked, embedders only for shape.
+pub fn read(schema: Option<&v1::Schema>) -> Result<Schema, Invalid> {
+    let fields = schema.map(|schema| &schema.vectors[..]).unwrap_or_default();
+    limits::at_most("vectors", fields.len(), limits::VECTORS_MAX, "vectors")?;
+    let mut vectors: Vec<VectorField> = Vec::with_capacity(fields.len());
+    for field in fields {
+        let path = format!("vectors[{:?}]", field.name);
+        if vectors.iter().any(|earlier| earlier.name == field.name) {
+            return Err(Invalid::new(path, "stands twice"));
+        }
+        vectors.push(read_field(field).map_err(|error| error.within(&path))?);
+    }
+    Ok(Schema { vectors })
+}
+
+/// Reads one field.
+pub fn read_field(field: &v1::VectorField) -> Result<VectorField, Invalid> {
+    limits::at_most("name", field.name.len(), limits::VECTOR_NAME_BYTES_MAX, "bytes")?;
+    let distance = read_distance(field)?;
+    let kind = match field.kind() {
+        v1::VectorKind::Unspecified | v1::VectorKind::Dense => VectorKind::Dense {
+            dimension: read_dimension(field)?,
+        },
+        v1::VectorKind::Multi => VectorKind::Multi {
+            dimension: read_dimension(field)?,
+        },
+        v1::VectorKind::Sparse if field.dimension != 0 => {
+            return Err(Invalid::new(
+                "dimension",
+                format!("{}, must be 0 for a sparse vector", field.dimension),
+            ));
+        }
+        v1::VectorKind::Sparse if field.distance() != v1::Distance::Unspecified && distance != Distance::Dot => {
+            return Err(Invalid::new("distance", "must be dot for a sparse vector"));
+        }
+        v1::VectorKind::Sparse => VectorKind::Sparse,
+    };
+    let distance = if kind == VectorKind::Sparse {
+        Distance::Dot
+    } else {
+        distance
+    };
+    let fine = match field.fine() {
+        v1::Fine::Unspecified | v1::Fine::F16 => Fine::F16,
+        v1::Fine::F32 => Fine::F32,
+    };
+    let embedder = (!field.embedder.is_empty()).then(|| Embedder {
+        name: field.embedder.clone(),
+        version: field.embedder_version,
+    });
+    Ok(VectorField {
+        name: field.name.clone(),
+        kind,
+        distance,
+        fine,
+        embedder,
+    })
+}
+
+fn read_distance(field: &v1::VectorField) -> Result<Distance, Invalid> {
+    match v1::Distance::try_from(field.distance) {
+        Ok(v1::Distance::Unspecified | v1::Distance::Cosine) => Ok(Distance::Cosine),
+        Ok(v1::Distance::Dot) => Ok(Distance::Dot),
+        Ok(v1::Distance::Euclid) => Ok(Distance::Euclid),
+        Ok(v1::Distance::Manhattan) => Ok(Distance::Manhattan),
+        Err(_) => Err(Invalid::new(
+            "distance",
+            format!("{} is not a distance", field.distance),
+        )),
+    }
+}
+
+fn read_dimension(field: &v1::VectorField) -> Result<u32, Invalid> {
+    match field.dimension {
+        1..=limits::DIMENSION_MAX => Ok(field.dimension),
+        other => Err(Invalid::new(
+            "dimension",
+            format!("{other}, must be 1..={}", limits::DIMENSION_MAX),
+        )),
+    }
+}
+
+/// The schema on the wire.
+pub fn write(schema: &Schema) -> v1::Schema {
+    v1::Schema {
+        vectors: schema.vectors.iter().map(write_field).collect(),
+    }
+}
+
+/// One field on the wire.
+pub fn write_field(field: &VectorField) -> v1::VectorField {
+    let (kind, dimension) = match field.kind {
+        VectorKind::Dense { dimension } => (v1::VectorKind::Dense, dimension),
+        VectorKind::Sparse => (v1::VectorKind::Sparse, 0),
+        VectorKind::Multi { dimension } => (v1::VectorKind::Multi, dimension),
+    };
+    let distance = match field.distance {
+        Distance::Cosine => v1::Distance::Cosine,
+        Distance::Dot => v1::Distance::Dot,
+        Distance::Euclid => v1::Distance::Euclid,
+        Distance::Manhattan => v1::Distance::Manhattan,
+    };
+    let fine = match field.fine {
+        Fine::F16 => v1::Fine::F16,
+        Fine::F32 => v1::Fine::F32,
+    };
+    let (embedder, embedder_version) = field
+        .embedder
+        .as_ref()
+        .map(|embedder| (embedder.name.clone(), embedder.version))
+        .unwrap_or_default();
+    v1::VectorField {
+        name: field.name.clone(),
+        kind: kind.into(),
+        dimension,
+        distance: distance.into(),
+        fine: fine.into(),
+        embedder,
+        embedder_version,
+    }
+}
