@@ -1,1 +1,4 @@
-//! To be written.
+//! One storage process, many shards: the log, the groups, the documents, and the services in front of them.
+#![warn(missing_docs)]
+
+pub mod shard;

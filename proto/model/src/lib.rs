@@ -10,10 +10,12 @@ pub mod filter;
 pub mod hit;
 pub mod ids;
 pub mod schema;
+pub mod setting;
 pub mod vector;
 
 pub use filter::{Condition, Filter, Scalar};
 pub use hit::{Hit, ScoreInterval};
 pub use ids::{CollectionId, DocId, NodeId, ReplicaId, RequestId, ShardId};
 pub use schema::{Distance, Fine, Schema, VectorField, VectorKind};
+pub use setting::Setting;
 pub use vector::{Dense, Vector};

@@ -1,0 +1,91 @@
+//! What a Raft group replicates: documents of one shard, or the cluster's register. No async, no openraft, no sockets:
+//! commands in, outcomes out, so that a simulation can drive it directly.
+//!
+//! A group's truth is the last *seal* (a manifest and immutable files, which is also the Raft snapshot) and the log
+//! behind it. [`StateMachine`] is the door through which `raft` drives either kind.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Where an entry stands in a group's log. Ordered by term, then index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition {
+    /// Term of the leader that proposed it.
+    pub term: u64,
+    /// Replica id of that leader (0 where ids don't matter).
+    pub replica: u64,
+    /// Index in the log, from 1 on (0 is the group's first membership where openraft says so).
+    pub index: u64,
+}
+
+/// An entry that a majority has committed.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// Nothing but a position.
+    Blank,
+    /// An encoded `granum.internal.v1.Command`.
+    Command(Bytes),
+    /// An encoded `granum.internal.v1.RaftMembership`, kept for snapshots and never interpreted here.
+    Membership(Bytes),
+}
+
+/// State up to a position, on disk: what a restart begins with, what a snapshot carries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sealed {
+    /// Last entry contained; `None`: nothing was ever sealed.
+    pub last: Option<LogPosition>,
+    /// Last membership contained, with its position.
+    pub membership: Option<(LogPosition, Bytes)>,
+}
+
+/// Files of a seal, pinned (hard links in a directory of their own) for as long as this value lives.
+#[derive(Debug)]
+pub struct SnapshotFiles {
+    /// What they contain.
+    pub sealed: Sealed,
+    /// Where the links are.
+    pub directory: PathBuf,
+    /// Plain names, with length in bytes and xxh3_64.
+    pub files: Vec<(String, u64, u64)>,
+}
+
+/// A replica's state broke its own rules or its disk failed: it stops, answers nothing more, and is rebuilt.
+/// Refusals that are equal on all replicas are no faults; they travel in `Applied`.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(pub Arc<str>);
+
+/// What became of an entry.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// An encoded `granum.internal.v1.Applied`, equal on all replicas.
+    pub reply: Bytes,
+    /// This entry was a seal point: the group is to call [`StateMachine::seal`] on a worker.
+    pub seal_point: bool,
+}
+
+/// What a Raft group drives. Two kinds: a shard's documents and the register.
+pub trait StateMachine: Send + Sync + 'static {
+    /// What stands sealed on disk.
+    fn sealed(&self) -> Sealed;
+
+    /// Applies the entry at `position`, the next after the last applied one (an entry already contained changes nothing).
+    /// Deterministic and bounded in time: it never builds, merges or scans.
+    fn apply(&self, position: LogPosition, entry: Entry) -> Result<Applied, Fault>;
+
+    /// Whether so much is unsealed that the leader should propose a `Seal` command now.
+    fn wants_seal(&self) -> bool;
+
+    /// Makes the newest seal point durable and returns what is sealed then: for a shard the last `Seal` command applied,
+    /// for the register the last entry applied. Slow (it writes and syncs files): called on a worker, never by apply.
+    /// Called when no seal point is pending it returns what stands.
+    fn seal(&self) -> Result<Sealed, Fault>;
+
+    /// Pins the files of the current seal under a new directory; `None` if nothing was ever sealed.
+    fn snapshot(&self) -> Result<Option<SnapshotFiles>, Fault>;
+
+    /// Replaces the whole state by the files in `directory`, received and digested by the caller, and makes that durable.
+    fn install(&self, directory: &std::path::Path, sealed: Sealed) -> Result<(), Fault>;
+}
