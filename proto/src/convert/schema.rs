@@ -49,7 +49,10 @@ pub fn read_field(field: &v1::VectorField) -> Result<VectorField, Invalid> {
         distance
     };
     let fine = match field.fine() {
-        v1::Fine::Unspecified | v1::Fine::F16 => Fine::F16,
+        // Components of unit vectors fit binary16 with an error below 2^-12; arbitrary ones may overflow it.
+        v1::Fine::Unspecified if distance == Distance::Cosine => Fine::F16,
+        v1::Fine::Unspecified => Fine::F32,
+        v1::Fine::F16 => Fine::F16,
         v1::Fine::F32 => Fine::F32,
     };
     let embedder = (!field.embedder.is_empty()).then(|| Embedder {
