@@ -112,9 +112,7 @@ impl MemoryDisk {
         let kept = match survival {
             Survival::Everything => state.pending_names.len(),
             Survival::Synced => 0,
-            Survival::Prefix(_) | Survival::Scattered(_) => {
-                dice.below(state.pending_names.len() + 1)
-            }
+            Survival::Prefix(_) | Survival::Scattered(_) => dice.below(state.pending_names.len() + 1),
         };
         for renaming in &state.pending_names[..kept] {
             renaming.apply(&mut names);
@@ -155,18 +153,10 @@ impl MemoryDisk {
     }
 
     /// Counts a changing call and meets its faults.
-    fn change(
-        &self,
-        operation: Operation,
-        path: &Path,
-    ) -> Result<MutexGuard<'_, State>, DiskError> {
+    fn change(&self, operation: Operation, path: &Path) -> Result<MutexGuard<'_, State>, DiskError> {
         let mut state = self.look(operation, path)?;
         state.changes += 1;
-        if state
-            .faults
-            .power_cut_after
-            .is_some_and(|calls| state.changes > calls)
-        {
+        if state.faults.power_cut_after.is_some_and(|calls| state.changes > calls) {
             state.dead = true;
             return Err(dead(operation, path));
         }
@@ -182,11 +172,7 @@ impl MemoryDisk {
         match state.faults.fail_next {
             Some((failing, kind)) if failing == operation => {
                 state.faults.fail_next = None;
-                Err(DiskError::new(
-                    operation,
-                    path,
-                    io::Error::new(kind, "injected"),
-                ))
+                Err(DiskError::new(operation, path, io::Error::new(kind, "injected")))
             }
             _ => Ok(state),
         }
@@ -214,21 +200,14 @@ fn missing(operation: Operation, path: &Path) -> DiskError {
 impl State {
     fn used_bytes(&self) -> u64 {
         let mut seen = BTreeSet::new();
-        let files = self
-            .names
-            .values()
-            .filter(|content| seen.insert(Arc::as_ptr(content)));
-        files
-            .map(|content| lock(content).visible.len() as u64)
-            .sum()
+        let files = self.names.values().filter(|content| seen.insert(Arc::as_ptr(content)));
+        files.map(|content| lock(content).visible.len() as u64).sum()
     }
 
     fn free_bytes(&self) -> u64 {
         self.faults
             .capacity_bytes
-            .map_or(u64::MAX >> 1, |capacity| {
-                capacity.saturating_sub(self.used_bytes())
-            })
+            .map_or(u64::MAX >> 1, |capacity| capacity.saturating_sub(self.used_bytes()))
     }
 
     fn rename(&mut self, renaming: Renaming) {
@@ -260,10 +239,7 @@ impl Renaming {
 
     fn touches(&self, dir: &Path) -> bool {
         let come = self.come.as_ref().map(|(path, _)| path);
-        self.gone
-            .iter()
-            .chain(come)
-            .any(|path| path.parent() == Some(dir))
+        self.gone.iter().chain(come).any(|path| path.parent() == Some(dir))
     }
 }
 
@@ -294,11 +270,7 @@ impl Content {
                 }
             }
             Survival::Scattered(_) => {
-                for (offset, piece) in self
-                    .pending
-                    .iter()
-                    .flat_map(|(offset, bytes)| sectors(*offset, bytes))
-                {
+                for (offset, piece) in self.pending.iter().flat_map(|(offset, bytes)| sectors(*offset, bytes)) {
                     if dice.below(2) == 0 {
                         put(&mut bytes, offset, piece);
                     }
@@ -395,11 +367,7 @@ impl Disk for MemoryDisk {
         if !state.folders.contains(dir) {
             return Err(missing(Operation::List, dir));
         }
-        Ok(state
-            .names
-            .keys()
-            .filter_map(|path| name_in(dir, path))
-            .collect())
+        Ok(state.names.keys().filter_map(|path| name_in(dir, path)).collect())
     }
 
     fn list_dirs(&self, dir: &Path) -> Result<Vec<String>, DiskError> {
@@ -407,11 +375,7 @@ impl Disk for MemoryDisk {
         if !state.folders.contains(dir) {
             return Err(missing(Operation::List, dir));
         }
-        Ok(state
-            .folders
-            .iter()
-            .filter_map(|path| name_in(dir, path))
-            .collect())
+        Ok(state.folders.iter().filter_map(|path| name_in(dir, path)).collect())
     }
 
     fn exists(&self, path: &Path) -> Result<bool, DiskError> {
@@ -519,11 +483,7 @@ impl MemoryFile {
         let length = lock(&self.content).visible.len() as u64;
         let growth = (offset + bytes.len() as u64).saturating_sub(length);
         if growth > state.free_bytes() {
-            return Err(DiskError::new(
-                operation,
-                &self.path,
-                io::ErrorKind::StorageFull.into(),
-            ));
+            return Err(DiskError::new(operation, &self.path, io::ErrorKind::StorageFull.into()));
         }
         lock(&self.content).write(offset, bytes);
         Ok(())
@@ -546,13 +506,7 @@ impl File for MemoryFile {
         let bytes = usize::try_from(offset)
             .ok()
             .and_then(|start| content.visible.get(start..)?.get(..buffer.len()));
-        let past_the_end = || {
-            DiskError::new(
-                Operation::Read,
-                &self.path,
-                io::ErrorKind::UnexpectedEof.into(),
-            )
-        };
+        let past_the_end = || DiskError::new(Operation::Read, &self.path, io::ErrorKind::UnexpectedEof.into());
         buffer.copy_from_slice(bytes.ok_or_else(past_the_end)?);
         Ok(())
     }
@@ -614,8 +568,7 @@ mod tests {
             lengths.len() > 10 && lengths.iter().all(|length| (1000..=4000).contains(length)),
             "{lengths:?}"
         );
-        let holes =
-            (0..50).any(|seed| bytes(&disk.crash(Survival::Scattered(seed)))[1000..].contains(&0));
+        let holes = (0..50).any(|seed| bytes(&disk.crash(Survival::Scattered(seed)))[1000..].contains(&0));
         assert!(holes, "a later sector survives without an earlier one");
         assert_eq!(
             bytes(&disk.crash(Survival::Prefix(7))),
@@ -630,10 +583,7 @@ mod tests {
         let survivor = disk.crash(Survival::Synced);
         assert_eq!(survivor.list(Path::new("/d")).unwrap(), ["f"]);
         disk.sync_dir(Path::new("/d")).unwrap();
-        assert_eq!(
-            disk.crash(Survival::Synced).list(Path::new("/d")).unwrap(),
-            ["g"]
-        );
+        assert_eq!(disk.crash(Survival::Synced).list(Path::new("/d")).unwrap(), ["g"]);
     }
 
     #[test]
@@ -676,10 +626,7 @@ mod tests {
             fail_next,
             ..Faults::default()
         });
-        assert_eq!(
-            file.sync_data().unwrap_err().to_string(),
-            "sync /d/f: injected"
-        );
+        assert_eq!(file.sync_data().unwrap_err().to_string(), "sync /d/f: injected");
         file.sync_data().unwrap();
     }
 }

@@ -111,8 +111,7 @@ impl Disk for RealDisk {
 
     fn available_space(&self, path: &Path) -> Result<u64, DiskError> {
         let space = rustix::fs::statvfs(path).map_err(io::Error::from);
-        at(Operation::AvailableSpace, path, space)
-            .map(|space| space.f_bavail.saturating_mul(space.f_frsize))
+        at(Operation::AvailableSpace, path, space).map(|space| space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 
@@ -126,27 +125,17 @@ impl File for RealFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        at(
-            Operation::Read,
-            &self.path,
-            self.file.read_exact_at(buffer, offset),
-        )
+        at(Operation::Read, &self.path, self.file.read_exact_at(buffer, offset))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        at(
-            Operation::Write,
-            &self.path,
-            self.file.write_all_at(bytes, offset),
-        )
+        at(Operation::Write, &self.path, self.file.write_all_at(bytes, offset))
     }
 
     fn preallocate(&self, bytes: u64) -> Result<(), DiskError> {
         let mut end = self.len()?;
         while end < bytes {
-            let piece = ZERO_BLOCK
-                .len()
-                .min(usize::try_from(bytes - end).unwrap_or(usize::MAX));
+            let piece = ZERO_BLOCK.len().min(usize::try_from(bytes - end).unwrap_or(usize::MAX));
             at(
                 Operation::Preallocate,
                 &self.path,

@@ -114,13 +114,10 @@ impl Trees {
     /// # Errors
     /// The database cannot be written.
     pub fn drop_tree(&self, name: &str) -> Result<(), TreeError> {
-        self.database
-            .drop_tree(name)
-            .map(|_| ())
-            .map_err(|source| TreeError {
-                path: name.into(),
-                source,
-            })
+        self.database.drop_tree(name).map(|_| ()).map_err(|source| TreeError {
+            path: name.into(),
+            source,
+        })
     }
 
     /// Names of all trees, sorted.
@@ -130,9 +127,7 @@ impl Trees {
             .tree_names()
             .into_iter()
             .filter(|name| name != b"__sled__default");
-        let mut names: Vec<String> = ours
-            .filter_map(|name| String::from_utf8(name.to_vec()).ok())
-            .collect();
+        let mut names: Vec<String> = ours.filter_map(|name| String::from_utf8(name.to_vec()).ok()).collect();
         names.sort();
         names
     }
@@ -168,9 +163,7 @@ fn open_unless_damaged(config: &sled::Config, cache_bytes: u64) -> Result<sled::
         Ok(Ok(database)) => Ok(database),
         Ok(Err(error)) if is_damage(&error) => Err(Unopened::Damaged(error.to_string())),
         Ok(Err(error)) => Err(Unopened::Refused(error)),
-        Err(_panic) => Err(Unopened::Damaged(
-            "sled panicked while it read its files".to_owned(),
-        )),
+        Err(_panic) => Err(Unopened::Damaged("sled panicked while it read its files".to_owned())),
     }
 }
 
@@ -212,17 +205,11 @@ impl Tree {
     /// # Errors
     /// The tree is damaged or the disk is full.
     pub fn remove(&self, key: &[u8]) -> Result<(), TreeError> {
-        self.tree
-            .remove(key)
-            .map(|_| ())
-            .map_err(|source| self.failed(source))
+        self.tree.remove(key).map(|_| ()).map_err(|source| self.failed(source))
     }
 
     /// Pairs in key order, beginning with the first key >= `from`. Not a snapshot: later changes may show.
-    pub fn iter_from<'a>(
-        &'a self,
-        from: &[u8],
-    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), TreeError>> + 'a {
+    pub fn iter_from<'a>(&'a self, from: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), TreeError>> + 'a {
         self.tree.range(from.to_vec()..).map(|pair| {
             let (key, value) = pair.map_err(|source| self.failed(source))?;
             Ok((key.to_vec(), value.to_vec()))
@@ -242,17 +229,12 @@ impl Tree {
     /// # Errors
     /// The tree is damaged or the disk is full.
     pub fn flush(&self) -> Result<(), TreeError> {
-        self.tree
-            .flush()
-            .map(|_| ())
-            .map_err(|source| self.failed(source))
+        self.tree.flush().map(|_| ()).map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: sled::Error) -> TreeError {
         TreeError {
-            path: String::from_utf8_lossy(&self.tree.name())
-                .into_owned()
-                .into(),
+            path: String::from_utf8_lossy(&self.tree.name()).into_owned().into(),
             source,
         }
     }
