@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "granum/internal/v1/shard.proto",
         "granum/internal/v1/map.proto",
         "granum/internal/v1/raft.proto",
+        "granum/internal/v1/seal.proto",
     ];
     println!("cargo:rerun-if-changed=granum");
     let descriptors = protox::compile(files, ["."])?;
