@@ -1,1 +1,17 @@
-//! To be written.
+//! The coordinator: stateless, any number of equals. It turns a question or a write into calls to shards, and their
+//! answers into one.
+//!
+//! Read in this order: [`Coordinator`] (what can be asked), `query` and `write` (how a request becomes calls), `route`
+//! (which replica, what when it fails), `merge` (many lists into one), `map` (who holds what), `control` (how the cluster
+//! becomes what the map says). `service` and `http` are two spellings of the same calls; [`start`] serves them.
+#![warn(missing_docs)]
+
+mod config;
+mod coordinator;
+mod metrics;
+mod serve;
+mod service;
+
+pub use config::{Config, SETTINGS};
+pub use coordinator::Coordinator;
+pub use serve::{Running, StartError, start};
