@@ -1,0 +1,60 @@
+//! The routes of collections: decode, one call, encode.
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use granum_proto::status::Failure;
+use granum_proto::v1;
+
+use crate::Coordinator;
+use crate::http::json::{self, Node};
+use crate::http::{decode, encode, reply};
+
+/// `GET /collections`
+pub async fn list(State(coordinator): State<Coordinator>) -> Response {
+    let clock = reply::Clock::start();
+    let outcome = coordinator.list_collections(v1::ListCollectionsRequest {}).await;
+    clock.reply(outcome.map(|listed| encode::names(&listed.collections)))
+}
+
+/// `GET /collections/{collection}`
+pub async fn info(State(coordinator): State<Coordinator>, Path(name): Path<String>) -> Response {
+    let clock = reply::Clock::start();
+    let outcome = coordinator.get_collection(v1::GetCollectionRequest { name }).await;
+    clock.reply(outcome.map(|collection| encode::collection(&collection)))
+}
+
+/// `GET /collections/{collection}/exists`
+pub async fn exists(State(coordinator): State<Coordinator>, Path(name): Path<String>) -> Response {
+    let clock = reply::Clock::start();
+    let outcome = match coordinator.get_collection(v1::GetCollectionRequest { name }).await {
+        Ok(_) => Ok(encode::Exists { exists: true }),
+        Err(Failure::NotFound(_)) => Ok(encode::Exists { exists: false }),
+        Err(failure) => Err(failure),
+    };
+    clock.reply(outcome)
+}
+
+/// `PUT /collections/{collection}`
+pub async fn create(
+    State(coordinator): State<Coordinator>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let clock = reply::Clock::start();
+    let outcome = async {
+        let value = json::parse(&reply::body(body)?)?;
+        let request = decode::collection::create(Node::root(&value, ""), name)?;
+        coordinator.create_collection(request).await?;
+        Ok(true)
+    };
+    clock.reply(outcome.await)
+}
+
+/// `DELETE /collections/{collection}`
+pub async fn delete(State(coordinator): State<Coordinator>, Path(name): Path<String>) -> Response {
+    let clock = reply::Clock::start();
+    let outcome = coordinator.delete_collection(v1::DeleteCollectionRequest { info: None, name }).await;
+    clock.reply(outcome.map(|deleted| deleted.existed))
+}

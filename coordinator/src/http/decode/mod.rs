@@ -1,0 +1,6 @@
+//! JSON in: Qdrant's bodies as `granum.v1` messages. One file per word; what is wrong is named by its path.
+
+pub mod collection;
+pub mod filter;
+pub mod point;
+pub mod query;
