@@ -8,6 +8,7 @@
 
 mod config;
 mod coordinator;
+mod http;
 mod metrics;
 mod serve;
 mod service;

@@ -117,7 +117,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let addresses = (local(&http), local(&grpc), local(&metrics));
     tracing::info!(http = %addresses.0, grpc = %addresses.1, metrics = %addresses.2, "coordinator serves");
     let servers = vec![
-        tokio::spawn(serve_http(http, http_router(), stop.clone())),
+        tokio::spawn(serve_http(http, crate::http::router(coordinator.clone()), stop.clone())),
         tokio::spawn(serve_grpc(grpc, coordinator.clone(), stop.clone())),
         tokio::spawn(serve_http(metrics, health_router(coordinator.clone()), stop.clone())),
     ];
@@ -173,10 +173,6 @@ async fn serve_grpc(listener: TcpListener, coordinator: Coordinator, stop: Cance
     if let Err(error) = served.await {
         tracing::error!(%error, "the gRPC port is no longer served");
     }
-}
-
-fn http_router() -> Router {
-    Router::new()
 }
 
 /// `/metrics`, `/livez`, `/readyz`, and nothing else.

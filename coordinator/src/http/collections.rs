@@ -55,6 +55,8 @@ pub async fn create(
 /// `DELETE /collections/{collection}`
 pub async fn delete(State(coordinator): State<Coordinator>, Path(name): Path<String>) -> Response {
     let clock = reply::Clock::start();
-    let outcome = coordinator.delete_collection(v1::DeleteCollectionRequest { info: None, name }).await;
+    let outcome = coordinator
+        .delete_collection(v1::DeleteCollectionRequest { info: None, name })
+        .await;
     clock.reply(outcome.map(|deleted| deleted.existed))
 }

@@ -149,7 +149,10 @@ pub fn answer(response: v1::QueryResponse) -> Result<Answer, Failure> {
         })
     };
     let points = response.hits.into_iter().map(point).collect::<Result<_, Failure>>()?;
-    Ok(Answer { points, granum: response.info.as_ref().map(about) })
+    Ok(Answer {
+        points,
+        granum: response.info.as_ref().map(about),
+    })
 }
 
 /// A page of points as answers that have no score, the first `skip` left out.
@@ -157,11 +160,20 @@ pub fn unscored(response: v1::ScrollResponse, skip: u32) -> Result<Answer, Failu
     let point = |document: v1::StoredDocument| {
         let version = document.version;
         let Record { id, payload, vector } = record(document)?;
-        Ok(ScoredPoint { id, version, score: 0.0, payload, vector })
+        Ok(ScoredPoint {
+            id,
+            version,
+            score: 0.0,
+            payload,
+            vector,
+        })
     };
     let documents = response.documents.into_iter().skip(skip as usize);
     let points = documents.map(point).collect::<Result<_, Failure>>()?;
-    Ok(Answer { points, granum: response.info.as_ref().map(about) })
+    Ok(Answer {
+        points,
+        granum: response.info.as_ref().map(about),
+    })
 }
 
 /// Coverage, token and, where asked for, usage and stages.
@@ -170,7 +182,12 @@ fn about(info: &v1::ReplyInfo) -> Value {
     let token: BTreeMap<String, u64> = info
         .token
         .iter()
-        .flat_map(|token| token.sequences.iter().map(|(shard, sequence)| (shard.to_string(), *sequence)))
+        .flat_map(|token| {
+            token
+                .sequences
+                .iter()
+                .map(|(shard, sequence)| (shard.to_string(), *sequence))
+        })
         .collect();
     let usage = info.usage.unwrap_or_default();
     let stages: Vec<Value> = info
@@ -207,24 +224,39 @@ pub fn records(documents: Vec<v1::StoredDocument>) -> Result<Vec<Record>, Failur
 /// A page and where the next begins.
 pub fn page(response: v1::ScrollResponse) -> Result<Page, Failure> {
     let next_page_offset = response.next.as_ref().map(|next| id(Some(next))).transpose()?;
-    Ok(Page { points: records(response.documents)?, next_page_offset })
+    Ok(Page {
+        points: records(response.documents)?,
+        next_page_offset,
+    })
 }
 
 /// A write is done, or it is not known to be: then it is an error that says so.
 pub fn update(response: v1::WriteResponse) -> Result<Update, Failure> {
-    let unknown = response.outcomes.iter().filter(|outcome| outcome.kind() == v1::outcome::Kind::Unknown);
+    let unknown = response
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.kind() == v1::outcome::Kind::Unknown);
     if let Some(first) = unknown.clone().next() {
         let (unknown, all) = (unknown.count(), response.outcomes.len());
-        let problem = format!("{unknown} of {all} points: not known to be written, ask again: {}", first.reason);
+        let problem = format!(
+            "{unknown} of {all} points: not known to be written, ask again: {}",
+            first.reason
+        );
         return Err(Failure::Unknown(problem));
     }
     let sequences = response.token.iter().flat_map(|token| token.sequences.values());
-    Ok(Update { operation_id: sequences.max().copied().unwrap_or(0), status: "completed" })
+    Ok(Update {
+        operation_id: sequences.max().copied().unwrap_or(0),
+        status: "completed",
+    })
 }
 
 /// The names of all collections.
 pub fn names(collections: &[v1::CollectionInfo]) -> Value {
-    let names: Vec<Value> = collections.iter().map(|collection| json!({"name": collection.name})).collect();
+    let names: Vec<Value> = collections
+        .iter()
+        .map(|collection| json!({"name": collection.name}))
+        .collect();
     json!({ "collections": names })
 }
 
@@ -237,7 +269,11 @@ pub fn collection(collection: &v1::CollectionInfo) -> Value {
         .flat_map(|shard| shard.replicas.iter().filter(|replica| replica.leader))
         .map(|replica| replica.segments)
         .sum();
-    let fields = collection.schema.as_ref().map(|schema| &schema.vectors[..]).unwrap_or_default();
+    let fields = collection
+        .schema
+        .as_ref()
+        .map(|schema| &schema.vectors[..])
+        .unwrap_or_default();
     json!({
         "status": if active { "green" } else { "yellow" },
         "optimizer_status": "ok",
@@ -263,10 +299,18 @@ pub fn collection(collection: &v1::CollectionInfo) -> Value {
 
 /// The one unnamed vector as it is, else all of them by name.
 fn dense_params(fields: &[v1::VectorField]) -> Value {
-    let dense: Vec<&v1::VectorField> = fields.iter().filter(|field| field.kind() != v1::VectorKind::Sparse).collect();
+    let dense: Vec<&v1::VectorField> = fields
+        .iter()
+        .filter(|field| field.kind() != v1::VectorKind::Sparse)
+        .collect();
     match dense[..] {
         [only] if only.name.is_empty() => vector_params(only),
-        _ => Value::Object(dense.iter().map(|field| (field.name.clone(), vector_params(field))).collect()),
+        _ => Value::Object(
+            dense
+                .iter()
+                .map(|field| (field.name.clone(), vector_params(field)))
+                .collect(),
+        ),
     }
 }
 
@@ -277,7 +321,11 @@ fn vector_params(field: &v1::VectorField) -> Value {
         v1::Distance::Euclid => "Euclid",
         v1::Distance::Manhattan => "Manhattan",
     };
-    let datatype = if field.fine() == v1::Fine::F32 { "float32" } else { "float16" };
+    let datatype = if field.fine() == v1::Fine::F32 {
+        "float32"
+    } else {
+        "float16"
+    };
     let mut params = json!({"size": field.dimension, "distance": distance, "datatype": datatype, "on_disk": true});
     if field.kind() == v1::VectorKind::Multi {
         params["multivector_config"] = json!({"comparator": "max_sim"});
@@ -295,5 +343,9 @@ fn embedders(fields: &[v1::VectorField]) -> Value {
 fn sparse_params(fields: &[v1::VectorField]) -> Value {
     let sparse = fields.iter().filter(|field| field.kind() == v1::VectorKind::Sparse);
     let params: serde_json::Map<String, Value> = sparse.map(|field| (field.name.clone(), json!({}))).collect();
-    if params.is_empty() { Value::Null } else { Value::Object(params) }
+    if params.is_empty() {
+        Value::Null
+    } else {
+        Value::Object(params)
+    }
 }

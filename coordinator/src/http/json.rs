@@ -28,7 +28,11 @@ pub fn parse(body: &[u8]) -> Result<Value, Invalid> {
 impl<'a> Node<'a> {
     /// A value without a parent; `name` begins the path ("" for a body).
     pub fn root(value: &'a Value, name: &'a str) -> Node<'a> {
-        Node { value, parent: None, step: Step::Key(name) }
+        Node {
+            value,
+            parent: None,
+            step: Step::Key(name),
+        }
     }
 
     /// What is wrong with this value.
@@ -74,7 +78,11 @@ impl<'a> Node<'a> {
     /// The elements of a list.
     pub fn list(&'a self) -> Result<impl Iterator<Item = Node<'a>>, Invalid> {
         let values = self.value.as_array().ok_or_else(|| self.not("a list"))?;
-        Ok(values.iter().enumerate().map(|(at, value)| Node { value, parent: Some(self), step: Step::At(at) }))
+        Ok(values.iter().enumerate().map(|(at, value)| Node {
+            value,
+            parent: Some(self),
+            step: Step::At(at),
+        }))
     }
 
     /// A text.
@@ -105,7 +113,11 @@ impl<'a> Node<'a> {
     /// A number that single precision holds.
     pub fn single(&self) -> Result<f32, Invalid> {
         let number = self.number()? as f32;
-        if number.is_finite() { Ok(number) } else { Err(self.not("a finite number")) }
+        if number.is_finite() {
+            Ok(number)
+        } else {
+            Err(self.not("a finite number"))
+        }
     }
 
     /// A list of numbers that single precision holds.
@@ -129,12 +141,17 @@ impl<'a> Object<'a> {
     /// The field, if it is there.
     pub fn get(&self, key: &'a str) -> Option<Node<'a>> {
         let value = self.map.get(key).filter(|value| !value.is_null())?;
-        Some(Node { value, parent: Some(self.node), step: Step::Key(key) })
+        Some(Node {
+            value,
+            parent: Some(self.node),
+            step: Step::Key(key),
+        })
     }
 
     /// The field, which must be there.
     pub fn want(&self, key: &'a str) -> Result<Node<'a>, Invalid> {
-        self.get(key).ok_or_else(|| self.node.problem(format!("field {key:?} is missing")))
+        self.get(key)
+            .ok_or_else(|| self.node.problem(format!("field {key:?} is missing")))
     }
 
     /// Refuses a field that would change what is asked and that Granum can't honour.
@@ -149,6 +166,15 @@ impl<'a> Object<'a> {
     pub fn entries(&self) -> impl Iterator<Item = (&'a str, Node<'a>)> + use<'a> {
         let node = self.node;
         let fields = self.map.iter().filter(|(_, value)| !value.is_null());
-        fields.map(move |(key, value)| (key.as_str(), Node { value, parent: Some(node), step: Step::Key(key) }))
+        fields.map(move |(key, value)| {
+            (
+                key.as_str(),
+                Node {
+                    value,
+                    parent: Some(node),
+                    step: Step::Key(key),
+                },
+            )
+        })
     }
 }

@@ -31,20 +31,28 @@ const REST_VERSION: &str = "1.20.0";
 
 /// All routes of the gateway.
 pub fn router(coordinator: Coordinator) -> Router {
-    let collection = get(collections::info).put(collections::create).delete(collections::delete);
+    let collection = get(collections::info)
+        .put(collections::create)
+        .delete(collections::delete);
     Router::new()
         .route("/", get(root))
         .route("/healthz", get(health))
         .route("/collections", get(collections::list))
         .route("/collections/{collection}", collection)
         .route("/collections/{collection}/exists", get(collections::exists))
-        .route("/collections/{collection}/points", put(points::upsert).post(points::retrieve))
+        .route(
+            "/collections/{collection}/points",
+            put(points::upsert).post(points::retrieve),
+        )
         .route("/collections/{collection}/points/{id}", get(points::retrieve_one))
         .route("/collections/{collection}/points/delete", post(points::delete))
         .route("/collections/{collection}/points/scroll", post(points::scroll))
         .route("/collections/{collection}/points/count", post(points::count))
         .route("/collections/{collection}/points/query", post(points::query))
-        .route("/collections/{collection}/points/query/batch", post(points::query_batch))
+        .route(
+            "/collections/{collection}/points/query/batch",
+            post(points::query_batch),
+        )
         .fallback(no_route)
         .method_not_allowed_fallback(no_route)
         .layer(DefaultBodyLimit::max(MESSAGE_IN_BYTES_MAX))

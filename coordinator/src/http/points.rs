@@ -22,8 +22,13 @@ fn request_info(Query(parameters): &Parameters) -> Result<Option<v1::RequestInfo
     let Some(timeout) = parameters.get("timeout") else {
         return Ok(None);
     };
-    let seconds: u64 = timeout.parse().map_err(|_| Invalid::new("timeout", format!("{timeout:?} is no number of seconds")))?;
-    Ok(Some(v1::RequestInfo { timeout_ms: seconds.saturating_mul(1000), ..Default::default() }))
+    let seconds: u64 = timeout
+        .parse()
+        .map_err(|_| Invalid::new("timeout", format!("{timeout:?} is no number of seconds")))?;
+    Ok(Some(v1::RequestInfo {
+        timeout_ms: seconds.saturating_mul(1000),
+        ..Default::default()
+    }))
 }
 
 /// Reads a body with the decoder given.
@@ -96,8 +101,14 @@ pub async fn retrieve_one(
             info: request_info(&parameters)?,
             collection,
             ids: vec![decode::point::id(&Node::root(&id, "id"))?],
-            with_payload: Some(v1::PayloadSelector { all: true, ..Default::default() }),
-            with_vectors: Some(v1::VectorSelector { all: true, names: Vec::new() }),
+            with_payload: Some(v1::PayloadSelector {
+                all: true,
+                ..Default::default()
+            }),
+            with_vectors: Some(v1::VectorSelector {
+                all: true,
+                names: Vec::new(),
+            }),
             read: None,
         };
         let documents = coordinator.get(request).await?.documents;
@@ -134,7 +145,9 @@ pub async fn count(
     let outcome = async {
         let mut request = decoded(body, |body| decode::query::count(body, collection))?;
         request.info = request_info(&parameters)?;
-        Ok(encode::Count { count: coordinator.count(request).await?.count })
+        Ok(encode::Count {
+            count: coordinator.count(request).await?.count,
+        })
     };
     clock.reply(outcome.await)
 }

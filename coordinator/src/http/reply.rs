@@ -42,10 +42,17 @@ impl Clock {
     pub fn reply<T: Serialize>(self, outcome: Result<T, Failure>) -> Response {
         let time = self.0.elapsed().as_secs_f64();
         match outcome {
-            Ok(result) => Json(Success { result, status: "ok", time }).into_response(),
+            Ok(result) => Json(Success {
+                result,
+                status: "ok",
+                time,
+            })
+            .into_response(),
             Err(failure) => {
                 let code = StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                let status = Problem { error: failure.to_string() };
+                let status = Problem {
+                    error: failure.to_string(),
+                };
                 (code, Json(Refusal { status, time })).into_response()
             }
         }
@@ -55,9 +62,9 @@ impl Clock {
 /// The body as axum read it: too long or cut off is a refusal in our shape.
 pub fn body(read: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
     read.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Failure::Invalid(format!("body: more than {MESSAGE_IN_BYTES_MAX} bytes, which is the limit; send smaller batches"))
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Failure::Invalid(format!(
+            "body: more than {MESSAGE_IN_BYTES_MAX} bytes, which is the limit; send smaller batches"
+        )),
         _ => Failure::Invalid(format!("body: {}", rejection.body_text())),
     })
 }

@@ -23,7 +23,10 @@ pub fn create(body: Node<'_>, name: String) -> Result<v1::CreateCollectionReques
     known.extend(["sharding_method", "strict_mode_config", "metadata", "init_from"]);
     known.extend(WITHOUT_EFFECT);
     let body = body.object(&known)?;
-    body.refuse(&["sharding_method", "strict_mode_config", "metadata", "init_from"], "not supported by Granum")?;
+    body.refuse(
+        &["sharding_method", "strict_mode_config", "metadata", "init_from"],
+        "not supported by Granum",
+    )?;
     let mut vectors = Vec::new();
     if let Some(dense) = body.get("vectors") {
         read_vectors(&dense, &mut vectors)?;
@@ -38,7 +41,9 @@ pub fn create(body: Node<'_>, name: String) -> Result<v1::CreateCollectionReques
         name,
         schema: Some(v1::Schema { vectors }),
         shards: body.get("shard_number").map_or(Ok(0), |shards| shards.whole_u32())?,
-        replication_factor: body.get("replication_factor").map_or(Ok(0), |factor| factor.whole_u32())?,
+        replication_factor: body
+            .get("replication_factor")
+            .map_or(Ok(0), |factor| factor.whole_u32())?,
         if_not_exists: false,
     })
 }
@@ -70,14 +75,19 @@ fn dense_vector(name: &str, params: &Node<'_>) -> Result<v1::VectorField, Invali
         dimension: object.want("size")?.whole_u32()?,
         distance: distance(&object)?.into(),
         fine: fine(&object)?.into(),
-        embedder: object.get("embedder").map_or(Ok(""), |embedder| embedder.text())?.to_owned(),
+        embedder: object
+            .get("embedder")
+            .map_or(Ok(""), |embedder| embedder.text())?
+            .to_owned(),
         embedder_version: 0,
     })
 }
 
 fn multi_vector(config: &Node<'_>) -> Result<v1::VectorKind, Invalid> {
     match config.object(&["comparator"])?.get("comparator") {
-        Some(comparator) if comparator.text()? != "max_sim" => Err(comparator.not("max_sim, the one comparator there is")),
+        Some(comparator) if comparator.text()? != "max_sim" => {
+            Err(comparator.not("max_sim, the one comparator there is"))
+        }
         _ => Ok(v1::VectorKind::Multi),
     }
 }

@@ -30,8 +30,14 @@ fn min_should_filter(node: &Node<'_>) -> Result<v1::Filter, Invalid> {
     let count = object.want("min_count")?;
     match count.whole_u32()? {
         0 => Ok(v1::Filter::default()),
-        min_should if min_should as usize > should.len() => Err(count.problem(format!("{min_should} of {}", should.len()))),
-        min_should => Ok(v1::Filter { should, min_should, ..Default::default() }),
+        min_should if min_should as usize > should.len() => {
+            Err(count.problem(format!("{min_should} of {}", should.len())))
+        }
+        min_should => Ok(v1::Filter {
+            should,
+            min_should,
+            ..Default::default()
+        }),
     }
 }
 
@@ -53,13 +59,20 @@ fn condition(node: &Node<'_>) -> Result<v1::Condition, Invalid> {
     } else if let Some(null) = object.get("is_null") {
         Kind::IsNull(only_key(&null)?)
     } else if let Some(ids) = object.get("has_id") {
-        Kind::HasId(v1::HasId { ids: ids.list()?.map(|id| point::id(&id)).collect::<Result<_, _>>()? })
+        Kind::HasId(v1::HasId {
+            ids: ids.list()?.map(|id| point::id(&id)).collect::<Result<_, _>>()?,
+        })
     } else if let Some(name) = object.get("has_vector") {
-        Kind::HasVector(v1::HasVector { name: name.text()?.to_owned() })
+        Kind::HasVector(v1::HasVector {
+            name: name.text()?.to_owned(),
+        })
     } else if let Some(nested) = object.get("nested") {
         let nested = nested.object(&["key", "filter"])?;
         let inner = filter(&nested.want("filter")?)?;
-        Kind::Nested(v1::Nested { key: nested.want("key")?.text()?.to_owned(), filter: Some(inner) })
+        Kind::Nested(v1::Nested {
+            key: nested.want("key")?.text()?.to_owned(),
+            filter: Some(inner),
+        })
     } else {
         Kind::Filter(filter(node)?)
     };
@@ -87,7 +100,10 @@ fn field(node: &Node<'_>) -> Result<Kind, Invalid> {
     if let Some(bounds) = object.get("values_count") {
         kinds.push(Kind::ValuesCount(values_count(key.clone(), &bounds)?));
     }
-    for (name, kind) in [("is_empty", Kind::IsEmpty(key.clone())), ("is_null", Kind::IsNull(key.clone()))] {
+    for (name, kind) in [
+        ("is_empty", Kind::IsEmpty(key.clone())),
+        ("is_null", Kind::IsNull(key.clone())),
+    ] {
         match object.get(name).map(|wanted| wanted.boolean()).transpose()? {
             Some(true) => kinds.push(kind),
             Some(false) => kinds.push(not(kind)),
@@ -97,7 +113,10 @@ fn field(node: &Node<'_>) -> Result<Kind, Invalid> {
     match kinds.len() {
         0 => Err(node.problem("a condition needs one of match, range, values_count, is_empty, is_null")),
         1 => Ok(kinds.remove(0)),
-        _ => Ok(Kind::Filter(v1::Filter { must: kinds.into_iter().map(of_kind).collect(), ..Default::default() })),
+        _ => Ok(Kind::Filter(v1::Filter {
+            must: kinds.into_iter().map(of_kind).collect(),
+            ..Default::default()
+        })),
     }
 }
 
@@ -106,16 +125,29 @@ fn of_kind(kind: Kind) -> v1::Condition {
 }
 
 fn not(kind: Kind) -> Kind {
-    Kind::Filter(v1::Filter { must_not: vec![of_kind(kind)], ..Default::default() })
+    Kind::Filter(v1::Filter {
+        must_not: vec![of_kind(kind)],
+        ..Default::default()
+    })
 }
 
 fn read_match(key: String, node: &Node<'_>) -> Result<v1::Match, Invalid> {
     let object = node.object(&["value", "any", "except", "text", "phrase", "text_any"])?;
     object.refuse(&["phrase", "text_any"], "not supported; text asks for every word")?;
-    let mut wanted = v1::Match { key, ..Default::default() };
-    match (object.get("value"), object.get("any"), object.get("except"), object.get("text")) {
+    let mut wanted = v1::Match {
+        key,
+        ..Default::default()
+    };
+    match (
+        object.get("value"),
+        object.get("any"),
+        object.get("except"),
+        object.get("text"),
+    ) {
         (Some(value), None, None, None) => wanted.any = vec![scalar(&value)?],
-        (None, Some(any), None, None) => wanted.any = any.list()?.map(|value| scalar(&value)).collect::<Result<_, _>>()?,
+        (None, Some(any), None, None) => {
+            wanted.any = any.list()?.map(|value| scalar(&value)).collect::<Result<_, _>>()?
+        }
         (None, None, Some(except), None) => {
             wanted.except = except.list()?.map(|value| scalar(&value)).collect::<Result<_, _>>()?;
         }
@@ -142,10 +174,18 @@ fn scalar(node: &Node<'_>) -> Result<v1::Scalar, Invalid> {
 /// Bounds as numbers, or all of them as RFC 3339 texts.
 fn range(key: String, node: &Node<'_>) -> Result<v1::Range, Invalid> {
     let object = node.object(&["gt", "gte", "lt", "lte"])?;
-    let mut range = v1::Range { key, ..Default::default() };
+    let mut range = v1::Range {
+        key,
+        ..Default::default()
+    };
     let dates = object.entries().any(|(_, bound)| bound.value.is_string());
     if dates {
-        let bound = |name| object.get(name).map(|bound| bound.text().map(str::to_owned)).transpose();
+        let bound = |name| {
+            object
+                .get(name)
+                .map(|bound| bound.text().map(str::to_owned))
+                .transpose()
+        };
         (range.datetime_gt, range.datetime_gte) = (bound("gt")?, bound("gte")?);
         (range.datetime_lt, range.datetime_lte) = (bound("lt")?, bound("lte")?);
     } else {
@@ -158,7 +198,13 @@ fn range(key: String, node: &Node<'_>) -> Result<v1::Range, Invalid> {
 fn values_count(key: String, node: &Node<'_>) -> Result<v1::ValuesCount, Invalid> {
     let object: Object<'_> = node.object(&["gt", "gte", "lt", "lte"])?;
     let bound = |name| object.get(name).map(|bound| bound.whole()).transpose();
-    Ok(v1::ValuesCount { key, gt: bound("gt")?, gte: bound("gte")?, lt: bound("lt")?, lte: bound("lte")? })
+    Ok(v1::ValuesCount {
+        key,
+        gt: bound("gt")?,
+        gte: bound("gte")?,
+        lt: bound("lt")?,
+        lte: bound("lte")?,
+    })
 }
 
 #[cfg(test)]
@@ -197,11 +243,23 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_by_their_path() {
-        refused(json!({"must": [{"key": "a", "match": {"value": [1]}}]}), "filter.must[0].match.value: [1] is not");
+        refused(
+            json!({"must": [{"key": "a", "match": {"value": [1]}}]}),
+            "filter.must[0].match.value: [1] is not",
+        );
         refused(json!({"musts": []}), "filter: unknown field \"musts\"");
-        refused(json!({"must": [{"key": "a"}]}), "filter.must[0]: a condition needs one of");
-        refused(json!({"should": [{"key": "a", "geo_radius": {}}]}), "filter.should[0].geo_radius: geo conditions");
+        refused(
+            json!({"must": [{"key": "a"}]}),
+            "filter.must[0]: a condition needs one of",
+        );
+        refused(
+            json!({"should": [{"key": "a", "geo_radius": {}}]}),
+            "filter.should[0].geo_radius: geo conditions",
+        );
         refused(json!({"must": 7}), "filter.must: 7 is not a list");
-        refused(json!({"must": [{"key": "a", "range": {"gt": "x", "lt": 3}}]}), "filter.must[0].range.lt: 3 is not a text");
+        refused(
+            json!({"must": [{"key": "a", "range": {"gt": "x", "lt": 3}}]}),
+            "filter.must[0].range.lt: 3 is not a text",
+        );
     }
 }

@@ -10,8 +10,12 @@ use crate::http::decode::filter;
 use crate::http::json::{Node, Object};
 
 /// Names under which Qdrant's `{"text", "model"}` may ask for the built-in embedder.
-const BUILTIN_MODELS: [&str; 4] =
-    ["builtin", "builtin/all-minilm-l6-v2", "all-minilm-l6-v2", "sentence-transformers/all-minilm-l6-v2"];
+const BUILTIN_MODELS: [&str; 4] = [
+    "builtin",
+    "builtin/all-minilm-l6-v2",
+    "all-minilm-l6-v2",
+    "sentence-transformers/all-minilm-l6-v2",
+];
 
 /// An id: a number, or a text (a spelling of a UUID is that UUID).
 pub fn id(node: &Node<'_>) -> Result<v1::DocId, Invalid> {
@@ -27,15 +31,29 @@ pub fn id(node: &Node<'_>) -> Result<v1::DocId, Invalid> {
 pub fn upsert(body: Node<'_>, collection: String) -> Result<v1::UpsertRequest, Invalid> {
     let object = body.object(&["points", "batch", "shard_key", "update_filter", "update_mode"])?;
     object.refuse(&["shard_key", "update_filter"], "not supported by Granum")?;
-    let condition = object.get("update_mode").map(|mode| update_mode(&mode)).transpose()?.flatten();
+    let condition = object
+        .get("update_mode")
+        .map(|mode| update_mode(&mode))
+        .transpose()?
+        .flatten();
     let documents = match (object.get("points"), object.get("batch")) {
-        (Some(points), None) => points.list()?.map(|point| document(&point)).collect::<Result<Vec<_>, _>>()?,
+        (Some(points), None) => points
+            .list()?
+            .map(|point| document(&point))
+            .collect::<Result<Vec<_>, _>>()?,
         (None, Some(batch)) => columns(&batch)?,
         _ => return Err(body.problem("exactly one of points and batch")),
     };
     let condition = condition.map(|kind| v1::document_write::Condition { kind: Some(kind) });
-    let write = |document| v1::DocumentWrite { document: Some(document), condition };
-    Ok(v1::UpsertRequest { info: None, collection, documents: documents.into_iter().map(write).collect() })
+    let write = |document| v1::DocumentWrite {
+        document: Some(document),
+        condition,
+    };
+    Ok(v1::UpsertRequest {
+        info: None,
+        collection,
+        documents: documents.into_iter().map(write).collect(),
+    })
 }
 
 fn update_mode(node: &Node<'_>) -> Result<Option<ConditionKind>, Invalid> {
@@ -51,8 +69,16 @@ fn document(point: &Node<'_>) -> Result<v1::Document, Invalid> {
     let object = point.object(&["id", "vector", "payload"])?;
     Ok(v1::Document {
         id: Some(id(&object.want("id")?)?),
-        payload_json: object.get("payload").map(|node| payload(&node)).transpose()?.unwrap_or_default(),
-        vectors: object.get("vector").map(|node| vectors(&node)).transpose()?.unwrap_or_default(),
+        payload_json: object
+            .get("payload")
+            .map(|node| payload(&node))
+            .transpose()?
+            .unwrap_or_default(),
+        vectors: object
+            .get("vector")
+            .map(|node| vectors(&node))
+            .transpose()?
+            .unwrap_or_default(),
     })
 }
 
@@ -62,7 +88,10 @@ fn columns(batch: &Node<'_>) -> Result<Vec<v1::Document>, Invalid> {
     let ids = object.want("ids")?;
     let mut documents = Vec::new();
     for node in ids.list()? {
-        documents.push(v1::Document { id: Some(id(&node)?), ..Default::default() });
+        documents.push(v1::Document {
+            id: Some(id(&node)?),
+            ..Default::default()
+        });
     }
     let column = object.want("vectors")?;
     if column.value.is_array() {
@@ -74,7 +103,10 @@ fn columns(batch: &Node<'_>) -> Result<Vec<v1::Document>, Invalid> {
         for (name, column) in column.any_object()?.entries() {
             same_length(&column, documents.len())?;
             for (document, node) in documents.iter_mut().zip(column.list()?) {
-                document.vectors.push(v1::NamedVector { name: name.to_owned(), vector: Some(vector(&node)?) });
+                document.vectors.push(v1::NamedVector {
+                    name: name.to_owned(),
+                    vector: Some(vector(&node)?),
+                });
             }
         }
     }
@@ -106,10 +138,16 @@ fn payload(node: &Node<'_>) -> Result<bytes::Bytes, Invalid> {
 fn vectors(node: &Node<'_>) -> Result<Vec<v1::NamedVector>, Invalid> {
     let unnamed = !node.value.is_object() || is_text(node.value);
     if unnamed {
-        return Ok(vec![v1::NamedVector { name: String::new(), vector: Some(vector(node)?) }]);
+        return Ok(vec![v1::NamedVector {
+            name: String::new(),
+            vector: Some(vector(node)?),
+        }]);
     }
     let named = |(name, node): (&str, Node<'_>)| {
-        Ok(v1::NamedVector { name: name.to_owned(), vector: Some(vector(&node)?) })
+        Ok(v1::NamedVector {
+            name: name.to_owned(),
+            vector: Some(vector(&node)?),
+        })
     };
     node.any_object()?.entries().map(named).collect()
 }
@@ -122,7 +160,10 @@ fn is_text(value: &Value) -> bool {
 pub fn vector(node: &Node<'_>) -> Result<v1::Vector, Invalid> {
     let kind = match node.value {
         Value::Array(rows) if rows.first().is_some_and(Value::is_array) => v1::vector::Kind::Multi(multi(node)?),
-        Value::Array(_) => v1::vector::Kind::Dense(v1::DenseVector { f32: node.singles()?, f16: Default::default() }),
+        Value::Array(_) => v1::vector::Kind::Dense(v1::DenseVector {
+            f32: node.singles()?,
+            f16: Default::default(),
+        }),
         Value::Object(_) if is_text(node.value) => v1::vector::Kind::Text(text(node)?),
         Value::Object(_) => v1::vector::Kind::Sparse(sparse(&node.object(&["indices", "values"])?)?),
         _ => return Err(node.not("a vector")),
@@ -136,7 +177,10 @@ fn multi(node: &Node<'_>) -> Result<v1::MultiVector, Invalid> {
         let row_values = row.singles()?;
         let dimension = row_values.len() as u32;
         if multi.dimension != 0 && multi.dimension != dimension {
-            return Err(row.problem(format!("{dimension} components, the rows before have {}", multi.dimension)));
+            return Err(row.problem(format!(
+                "{dimension} components, the rows before have {}",
+                multi.dimension
+            )));
         }
         multi.dimension = dimension;
         multi.f32.extend(row_values);
@@ -146,8 +190,14 @@ fn multi(node: &Node<'_>) -> Result<v1::MultiVector, Invalid> {
 
 fn sparse(object: &Object<'_>) -> Result<v1::SparseVector, Invalid> {
     let indices = object.want("indices")?;
-    let indices = indices.list()?.map(|index| index.whole_u32()).collect::<Result<_, _>>()?;
-    Ok(v1::SparseVector { indices, values: object.want("values")?.singles()? })
+    let indices = indices
+        .list()?
+        .map(|index| index.whole_u32())
+        .collect::<Result<_, _>>()?;
+    Ok(v1::SparseVector {
+        indices,
+        values: object.want("values")?.singles()?,
+    })
 }
 
 /// `{"text", "model"}`: embedded by the embedder of the vector's field.
@@ -164,12 +214,23 @@ fn text(node: &Node<'_>) -> Result<String, Invalid> {
 
 /// The body of `POST .../points`.
 pub fn retrieve(body: Node<'_>, collection: String) -> Result<v1::GetRequest, Invalid> {
-    let object = body.object(&["ids", "with_payload", "with_vector", "with_vectors", "shard_key", "read"])?;
+    let object = body.object(&[
+        "ids",
+        "with_payload",
+        "with_vector",
+        "with_vectors",
+        "shard_key",
+        "read",
+    ])?;
     object.refuse(&["shard_key"], "not supported by Granum")?;
     Ok(v1::GetRequest {
         info: None,
         collection,
-        ids: object.want("ids")?.list()?.map(|node| id(&node)).collect::<Result<_, _>>()?,
+        ids: object
+            .want("ids")?
+            .list()?
+            .map(|node| id(&node))
+            .collect::<Result<_, _>>()?,
         with_payload: with_payload(object.get("with_payload"), true)?,
         with_vectors: with_vectors(&object)?,
         read: object.get("read").map(|node| read_level(&node)).transpose()?,
@@ -180,7 +241,10 @@ pub fn retrieve(body: Node<'_>, collection: String) -> Result<v1::GetRequest, In
 pub fn delete(body: Node<'_>, collection: String) -> Result<v1::DeleteRequest, Invalid> {
     let object = body.object(&["points", "filter", "shard_key"])?;
     object.refuse(&["shard_key"], "not supported by Granum")?;
-    let mut request = v1::DeleteRequest { collection, ..Default::default() };
+    let mut request = v1::DeleteRequest {
+        collection,
+        ..Default::default()
+    };
     match (object.get("points"), object.get("filter")) {
         (Some(points), None) => request.ids = points.list()?.map(|node| id(&node)).collect::<Result<_, _>>()?,
         (None, Some(wanted)) => request.filter = Some(filter::filter(&wanted)?),
@@ -191,19 +255,33 @@ pub fn delete(body: Node<'_>, collection: String) -> Result<v1::DeleteRequest, I
 
 /// `true`, `false`, a list of paths, or `{"include" | "exclude": [..]}`.
 pub fn with_payload(node: Option<Node<'_>>, default: bool) -> Result<Option<v1::PayloadSelector>, Invalid> {
-    let all = v1::PayloadSelector { all: true, ..Default::default() };
+    let all = v1::PayloadSelector {
+        all: true,
+        ..Default::default()
+    };
     let Some(node) = node else {
         return Ok(default.then_some(all));
     };
     match node.value {
         Value::Bool(wanted) => Ok(wanted.then_some(all)),
-        Value::Array(_) => Ok(Some(v1::PayloadSelector { include: node.texts()?, ..Default::default() })),
+        Value::Array(_) => Ok(Some(v1::PayloadSelector {
+            include: node.texts()?,
+            ..Default::default()
+        })),
         _ => {
             let object = node.object(&["include", "exclude"])?;
             let include = object.get("include").map(|paths| paths.texts()).transpose()?;
-            let exclude = object.get("exclude").map(|paths| paths.texts()).transpose()?.unwrap_or_default();
+            let exclude = object
+                .get("exclude")
+                .map(|paths| paths.texts())
+                .transpose()?
+                .unwrap_or_default();
             let all = include.is_none();
-            Ok(Some(v1::PayloadSelector { all, include: include.unwrap_or_default(), exclude }))
+            Ok(Some(v1::PayloadSelector {
+                all,
+                include: include.unwrap_or_default(),
+                exclude,
+            }))
         }
     }
 }
@@ -214,8 +292,14 @@ pub fn with_vectors(object: &Object<'_>) -> Result<Option<v1::VectorSelector>, I
         return Ok(None);
     };
     match node.value {
-        Value::Bool(all) => Ok(all.then_some(v1::VectorSelector { all: true, names: Vec::new() })),
-        _ => Ok(Some(v1::VectorSelector { all: false, names: node.texts()? })),
+        Value::Bool(all) => Ok(all.then_some(v1::VectorSelector {
+            all: true,
+            names: Vec::new(),
+        })),
+        _ => Ok(Some(v1::VectorSelector {
+            all: false,
+            names: node.texts()?,
+        })),
     }
 }
 
@@ -231,7 +315,10 @@ pub fn read_level(node: &Node<'_>) -> Result<v1::ReadLevel, Invalid> {
             if let Some(bounded) = object.get("bounded") {
                 let object = bounded.object(&["max_lag_ms", "max_lag_entries"])?;
                 let bound = |name| object.get(name).map_or(Ok(0), |bound| bound.whole());
-                Kind::Bounded(Bounded { max_lag_ms: bound("max_lag_ms")?, max_lag_entries: bound("max_lag_entries")? })
+                Kind::Bounded(Bounded {
+                    max_lag_ms: bound("max_lag_ms")?,
+                    max_lag_entries: bound("max_lag_entries")?,
+                })
             } else {
                 Kind::Session(session(&object.want("session")?)?)
             }
@@ -242,8 +329,16 @@ pub fn read_level(node: &Node<'_>) -> Result<v1::ReadLevel, Invalid> {
 
 fn session(node: &Node<'_>) -> Result<v1::SessionToken, Invalid> {
     let entry = |(shard, sequence): (&str, Node<'_>)| {
-        let shard = shard.parse().map_err(|_| sequence.problem(format!("{shard:?} is no shard id")))?;
+        let shard = shard
+            .parse()
+            .map_err(|_| sequence.problem(format!("{shard:?} is no shard id")))?;
         Ok((shard, sequence.whole()?))
     };
-    Ok(v1::SessionToken { sequences: node.any_object()?.entries().map(entry).collect::<Result<_, Invalid>>()? })
+    Ok(v1::SessionToken {
+        sequences: node
+            .any_object()?
+            .entries()
+            .map(entry)
+            .collect::<Result<_, Invalid>>()?,
+    })
 }

@@ -16,14 +16,33 @@ pub enum Question {
 }
 
 const QUERY_KEYS: [&str; 18] = [
-    "query", "using", "filter", "params", "limit", "offset", "with_payload", "with_vector", "with_vectors",
-    "score_threshold", "prefetch", "lookup_from", "shard_key", "read", "partial", "explain", "timeout", "mmr",
+    "query",
+    "using",
+    "filter",
+    "params",
+    "limit",
+    "offset",
+    "with_payload",
+    "with_vector",
+    "with_vectors",
+    "score_threshold",
+    "prefetch",
+    "lookup_from",
+    "shard_key",
+    "read",
+    "partial",
+    "explain",
+    "timeout",
+    "mmr",
 ];
 
 /// Reads one question.
 pub fn query(body: &Node<'_>, collection: &str) -> Result<Question, Invalid> {
     let object = body.object(&QUERY_KEYS)?;
-    object.refuse(&["prefetch", "lookup_from", "shard_key", "mmr"], "not supported by Granum")?;
+    object.refuse(
+        &["prefetch", "lookup_from", "shard_key", "mmr"],
+        "not supported by Granum",
+    )?;
     let wanted = object.get("filter").map(|node| filter::filter(&node)).transpose()?;
     let limit = object.get("limit").map_or(Ok(10), |limit| limit.whole_u32())?;
     let offset = object.get("offset").map_or(Ok(0), |offset| offset.whole_u32())?;
@@ -48,12 +67,17 @@ pub fn query(body: &Node<'_>, collection: &str) -> Result<Question, Invalid> {
     Ok(Question::Nearest(Box::new(v1::QueryRequest {
         info: None,
         collection: collection.to_owned(),
-        query: Some(v1::Query { kind: Some(nearest(&question)?) }),
+        query: Some(v1::Query {
+            kind: Some(nearest(&question)?),
+        }),
         using: object.get("using").map_or(Ok(""), |using| using.text())?.to_owned(),
         filter: wanted,
         limit,
         offset,
-        score_threshold: object.get("score_threshold").map(|threshold| threshold.single()).transpose()?,
+        score_threshold: object
+            .get("score_threshold")
+            .map(|threshold| threshold.single())
+            .transpose()?,
         with_payload,
         with_vectors,
         params: object.get("params").map(|node| params(&node)).transpose()?,
@@ -107,7 +131,17 @@ pub fn batch(body: Node<'_>, collection: &str) -> Result<v1::QueryBatchRequest, 
 
 /// Reads the body of a scroll.
 pub fn scroll(body: Node<'_>, collection: String) -> Result<v1::ScrollRequest, Invalid> {
-    let known = ["offset", "limit", "filter", "with_payload", "with_vector", "with_vectors", "order_by", "shard_key", "read"];
+    let known = [
+        "offset",
+        "limit",
+        "filter",
+        "with_payload",
+        "with_vector",
+        "with_vectors",
+        "order_by",
+        "shard_key",
+        "read",
+    ];
     let object = body.object(&known)?;
     object.refuse(&["order_by", "shard_key"], "not supported by Granum")?;
     let limit = object.get("limit").map_or(Ok(10), |limit| limit.whole_u32())?;
