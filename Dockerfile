@@ -17,6 +17,8 @@ USER 10001:10001
 WORKDIR /var/lib/granum
 VOLUME /var/lib/granum
 ENV GRANUM_DATA_DIR=/var/lib/granum
+# Set to anything, it spares the embedder a look at /proc/cpuinfo for each matrix product; its threads are `embed_threads`.
+ENV RAYON_NUM_THREADS=2
 # Coordinator: HTTP and gRPC. Node: data and Raft. Both: metrics and health.
 EXPOSE 6333 6334 6335 6337 6336
 # SIGTERM drains: leaders are handed over, requests finished.
