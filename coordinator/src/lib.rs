@@ -8,6 +8,7 @@
 
 mod config;
 mod coordinator;
+pub mod embed;
 mod http;
 mod metrics;
 mod serve;
