@@ -20,7 +20,10 @@ async fn main() {
     for threads in [1, all] {
         let start = Instant::now();
         let embedder = Embedder::builtin(threads).expect("the built-in model loads");
-        println!("{threads} threads: loaded in {:.0} ms", start.elapsed().as_secs_f64() * 1e3);
+        println!(
+            "{threads} threads: loaded in {:.0} ms",
+            start.elapsed().as_secs_f64() * 1e3
+        );
         println!("  one question, idle: {:.2} ms", question_ms(&embedder).await);
         let start = Instant::now();
         let import = tokio::spawn({
@@ -28,8 +31,14 @@ async fn main() {
             async move { embedder.embed(texts).await }
         });
         tokio::task::yield_now().await;
-        println!("  one question, behind an import: {:.2} ms", question_ms(&embedder).await);
-        import.await.expect("the import does not panic").expect("the import embeds");
+        println!(
+            "  one question, behind an import: {:.2} ms",
+            question_ms(&embedder).await
+        );
+        import
+            .await
+            .expect("the import does not panic")
+            .expect("the import embeds");
         let rate = texts.len() as f64 / start.elapsed().as_secs_f64();
         println!("  bulk: {rate:.0} texts/s (mean {words} words)");
     }
@@ -55,5 +64,10 @@ fn texts() -> Vec<String> {
         value["text"].as_str().expect("a line has a text").to_owned()
     };
     let lines = lines.as_deref().unwrap_or(REFERENCE);
-    lines.lines().cycle().take(TEXTS.min(MAX_TEXTS_PER_CALL)).map(text).collect()
+    lines
+        .lines()
+        .cycle()
+        .take(TEXTS.min(MAX_TEXTS_PER_CALL))
+        .map(text)
+        .collect()
 }

@@ -42,12 +42,19 @@ impl Builtin {
 
     /// A unit vector for each text, in their order.
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let ids = texts.iter().map(|text| self.tokens.ids(text)).collect::<Result<Vec<_>, _>>()?;
+        let ids = texts
+            .iter()
+            .map(|text| self.tokens.ids(text))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = ids.as_slice();
         while !rest.is_empty() {
             let (pack, behind) = rest.split_at(pack_len(rest));
-            vectors.extend(self.model.embed(pack).map_err(|error| EmbedError::Failed(error.to_string()))?);
+            vectors.extend(
+                self.model
+                    .embed(pack)
+                    .map_err(|error| EmbedError::Failed(error.to_string()))?,
+            );
             rest = behind;
         }
         Ok(vectors)
@@ -74,7 +81,12 @@ mod tests {
     static BUILTIN: LazyLock<Builtin> = LazyLock::new(|| Builtin::open().unwrap());
 
     fn reference() -> (Vec<String>, Vec<Vec<f32>>) {
-        let text = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].as_str().unwrap().to_owned();
+        let text = |line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["text"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         let texts: Vec<String> = REFERENCE_TEXTS.lines().map(text).collect();
         // An .npy of version 1: 10 bytes, then a header of the length that the last two of them say.
         let header_bytes = usize::from(u16::from_le_bytes([REFERENCE_VECTORS[8], REFERENCE_VECTORS[9]]));
@@ -89,7 +101,9 @@ mod tests {
     }
 
     fn embed(texts: &[String]) -> Vec<Vec<f32>> {
-        BUILTIN.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap()
+        BUILTIN
+            .embed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+            .unwrap()
     }
 
     #[test]
@@ -101,7 +115,10 @@ mod tests {
             let (bound, cosine) = (if ordinary { 0.999 } else { 0.995 }, cosine(&vector, &expected));
             let start: String = text.chars().take(60).collect();
             assert!(cosine >= bound, "cosine {cosine} < {bound} of {start:?}");
-            assert!((cosine_of_self(&vector) - 1.0).abs() < 1e-5, "length of the vector of {start:?}");
+            assert!(
+                (cosine_of_self(&vector) - 1.0).abs() < 1e-5,
+                "length of the vector of {start:?}"
+            );
         }
     }
 
@@ -121,11 +138,26 @@ mod tests {
     #[test]
     fn any_text_has_a_vector() {
         let megabyte = "one word after the other ".repeat(42_000);
-        let texts = ["", "\0", "\u{feff}", "🦀🏳️‍🌈", "國破山河在", "مرحبا بالعالم", "\u{301}\u{301}", "[CLS] [SEP]", "[MASK]", &megabyte];
+        let texts = [
+            "",
+            "\0",
+            "\u{feff}",
+            "🦀🏳️‍🌈",
+            "國破山河在",
+            "مرحبا بالعالم",
+            "\u{301}\u{301}",
+            "[CLS] [SEP]",
+            "[MASK]",
+            &megabyte,
+        ];
         let vectors = BUILTIN.embed(&texts).unwrap();
         for (text, vector) in texts.iter().zip(&vectors) {
             assert_eq!(vector.len(), DIMENSION);
-            assert!((cosine_of_self(vector) - 1.0).abs() < 1e-5, "{:?}", text.chars().take(20).collect::<String>());
+            assert!(
+                (cosine_of_self(vector) - 1.0).abs() < 1e-5,
+                "{:?}",
+                text.chars().take(20).collect::<String>()
+            );
         }
         assert_eq!(vectors[0], vectors[1], "NUL is nothing to read");
         assert!(cosine(&vectors[9], &embed(&["one word after the other ".repeat(60)])[0]) > 0.999_999);

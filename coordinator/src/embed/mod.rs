@@ -33,7 +33,9 @@ pub struct Embedder {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EmbedError {
     /// Too much is waiting already. Nothing was done; the same call may succeed later.
-    #[error("the embedder is busy: {waiting} texts wait ({bytes} bytes), at most {MAX_WAITING_TEXTS} may ({MAX_WAITING_BYTES} bytes)")]
+    #[error(
+        "the embedder is busy: {waiting} texts wait ({bytes} bytes), at most {MAX_WAITING_TEXTS} may ({MAX_WAITING_BYTES} bytes)"
+    )]
     Busy {
         /// Texts waiting.
         waiting: usize,
@@ -59,7 +61,9 @@ impl Embedder {
     pub fn builtin(threads: usize) -> Result<Self, EmbedError> {
         let model = builtin::Builtin::open()?;
         let workers = Workers::start(threads, move |texts: &[&str]| model.embed(texts))?;
-        Ok(Self { workers: Arc::new(workers) })
+        Ok(Self {
+            workers: Arc::new(workers),
+        })
     }
 
     /// What a schema calls this embedder: `builtin/all-MiniLM-L6-v2`.

@@ -48,7 +48,8 @@ struct Layer {
 
 /// x -> x weights + bias.
 struct Linear {
-    /// inputs x outputs, a transposed view of the file's outputs x inputs.
+    /// inputs x outputs, row-major: the file's other way round costs five times as much for the few tokens of a
+    /// question, because each product would have to turn it again.
     weights: Tensor,
     bias: Vec<f32>,
 }
@@ -58,7 +59,9 @@ impl Model {
     pub fn open(config: &[u8], weights: &'static [u8]) -> std::result::Result<Self, EmbedError> {
         let shape: Shape = serde_json::from_slice(config).map_err(|error| EmbedError::Model(error.to_string()))?;
         if shape.max_position_embeddings < MAX_TOKENS || !shape.hidden_size.is_multiple_of(shape.num_attention_heads) {
-            return Err(EmbedError::Model("config.json describes a network of another shape".into()));
+            return Err(EmbedError::Model(
+                "config.json describes a network of another shape".into(),
+            ));
         }
         let weights = Weights::open(weights)?;
         let hidden = shape.hidden_size;
@@ -66,7 +69,13 @@ impl Model {
         let positions = positions(&weights, shape)?;
         let norm = layer_norm(&weights, "embeddings.LayerNorm", shape)?;
         let layers = (0..shape.num_hidden_layers).map(|layer| Layer::open(&weights, layer, shape));
-        Ok(Self { shape, words, positions, norm, layers: layers.collect::<std::result::Result<_, _>>()? })
+        Ok(Self {
+            shape,
+            words,
+            positions,
+            norm,
+            layers: layers.collect::<std::result::Result<_, _>>()?,
+        })
     }
 
     /// Values a vector has.
@@ -102,7 +111,9 @@ impl Model {
         let hidden = self.shape.hidden_size;
         let tokens = texts.iter().map(Vec::len).sum::<usize>();
         let mut rows = vec![0.0; tokens * hidden];
-        let placed = texts.iter().flat_map(|ids| ids.iter().zip(self.positions.chunks_exact(hidden)));
+        let placed = texts
+            .iter()
+            .flat_map(|ids| ids.iter().zip(self.positions.chunks_exact(hidden)));
         for (row, (id, position)) in rows.chunks_exact_mut(hidden).zip(placed) {
             row.copy_from_slice(position);
             self.words.add_row(*id as usize, row);
@@ -132,12 +143,24 @@ impl Layer {
         let context = attention(&attended, lengths, heads)?;
 
         let projected = context.matmul(&self.project.weights)?;
-        projected.inplace_op2(&x, &AddNormalise { bias: &self.project.bias, norm: &self.project_norm })?;
+        projected.inplace_op2(
+            &x,
+            &AddNormalise {
+                bias: &self.project.bias,
+                norm: &self.project_norm,
+            },
+        )?;
 
         let inner = projected.matmul(&self.expand.weights)?;
         inner.inplace_op1(&AddBiasGelu(&self.expand.bias))?;
         let out = inner.matmul(&self.contract.weights)?;
-        out.inplace_op2(&projected, &AddNormalise { bias: &self.contract.bias, norm: &self.contract_norm })?;
+        out.inplace_op2(
+            &projected,
+            &AddNormalise {
+                bias: &self.contract.bias,
+                norm: &self.contract_norm,
+            },
+        )?;
         Ok(out)
     }
 }
@@ -151,8 +174,11 @@ impl Linear {
     /// `rows`: outputs x inputs, row-major.
     fn new(rows: Vec<f32>, bias: Vec<f32>) -> std::result::Result<Self, EmbedError> {
         let (outputs, inputs) = (bias.len(), rows.len() / bias.len());
-        let rows = Tensor::from_vec(rows, (outputs, inputs), &Device::Cpu).and_then(|rows| rows.t());
-        Ok(Self { weights: rows.map_err(|error| EmbedError::Model(error.to_string()))?, bias })
+        let rows = Tensor::from_vec(rows, (outputs, inputs), &Device::Cpu).and_then(|rows| rows.t()?.contiguous());
+        Ok(Self {
+            weights: rows.map_err(|error| EmbedError::Model(error.to_string()))?,
+            bias,
+        })
     }
 }
 
@@ -162,7 +188,9 @@ fn attend(weights: &Weights, name: &str, shape: Shape) -> std::result::Result<Li
     let query_scale = ((hidden / shape.num_attention_heads) as f32).sqrt().recip();
     let (mut rows, mut bias) = (Vec::new(), Vec::new());
     for (part, scale) in [("query", query_scale), ("key", 1.0), ("value", 1.0)] {
-        let part_rows = weights.table(&format!("{name}.{part}.weight"), hidden, hidden)?.to_floats();
+        let part_rows = weights
+            .table(&format!("{name}.{part}.weight"), hidden, hidden)?
+            .to_floats();
         let part_bias = weights.floats(&format!("{name}.{part}.bias"), &[hidden])?;
         rows.extend(part_rows.iter().map(|x| x * scale));
         bias.extend(part_bias.iter().map(|x| x * scale));
@@ -173,15 +201,28 @@ fn attend(weights: &Weights, name: &str, shape: Shape) -> std::result::Result<Li
 fn layer_norm(weights: &Weights, name: &str, shape: Shape) -> std::result::Result<LayerNorm, EmbedError> {
     let gain = weights.floats(&format!("{name}.weight"), &[shape.hidden_size])?;
     let shift = weights.floats(&format!("{name}.bias"), &[shape.hidden_size])?;
-    Ok(LayerNorm { gain, shift, epsilon: shape.layer_norm_eps })
+    Ok(LayerNorm {
+        gain,
+        shift,
+        epsilon: shape.layer_norm_eps,
+    })
 }
 
 fn positions(weights: &Weights, shape: Shape) -> std::result::Result<Vec<f32>, EmbedError> {
     let hidden = shape.hidden_size;
-    let types = weights.floats("embeddings.token_type_embeddings.weight", &[shape.type_vocab_size, hidden])?;
-    let table = weights.table("embeddings.position_embeddings.weight", shape.max_position_embeddings, hidden)?;
+    let types = weights.floats(
+        "embeddings.token_type_embeddings.weight",
+        &[shape.type_vocab_size, hidden],
+    )?;
+    let table = weights.table(
+        "embeddings.position_embeddings.weight",
+        shape.max_position_embeddings,
+        hidden,
+    )?;
     let mut rows = types[..hidden].repeat(MAX_TOKENS);
-    rows.chunks_exact_mut(hidden).enumerate().for_each(|(position, row)| table.add_row(position, row));
+    rows.chunks_exact_mut(hidden)
+        .enumerate()
+        .for_each(|(position, row)| table.add_row(position, row));
     Ok(rows)
 }
 
@@ -193,7 +234,9 @@ fn attention(attended: &Tensor, lengths: &[usize], heads: usize) -> Result<Tenso
     let mut start = 0;
     for &length in lengths {
         // 3 x heads x length x head size: a view, nothing moves.
-        let text = attended.narrow(0, start, length)?.reshape((length, 3, heads, hidden / heads))?;
+        let text = attended
+            .narrow(0, start, length)?
+            .reshape((length, 3, heads, hidden / heads))?;
         let text = text.permute((1, 2, 0, 3))?;
         let (queries, keys, values) = (text.get(0)?, text.get(1)?, text.get(2)?);
         let weights = queries.matmul(&keys.t()?)?;

@@ -33,9 +33,13 @@ impl Tokens {
     pub fn open(json: &[u8]) -> Result<Self, EmbedError> {
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| EmbedError::Model(error.to_string()))?;
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| EmbedError::Model(error.to_string()))?;
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| EmbedError::Model(error.to_string()))?;
         let id = |token: &str| {
-            tokenizer.token_to_id(token).ok_or_else(|| EmbedError::Model(format!("the tokenizer has no {token}")))
+            tokenizer
+                .token_to_id(token)
+                .ok_or_else(|| EmbedError::Model(format!("the tokenizer has no {token}")))
         };
         let (start, end) = (id("[CLS]")?, id("[SEP]")?);
         Ok(Self { tokenizer, start, end })
@@ -62,8 +66,10 @@ impl Tokens {
         let mut window_bytes = FIRST_WINDOW_BYTES;
         loop {
             let window = &text[..text.floor_char_boundary(window_bytes)];
-            let encoding =
-                self.tokenizer.encode_fast(window, false).map_err(|error| EmbedError::Failed(error.to_string()))?;
+            let encoding = self
+                .tokenizer
+                .encode_fast(window, false)
+                .map_err(|error| EmbedError::Failed(error.to_string()))?;
             let enough = encoding.len() >= MAX_TOKENS - 2 + MAX_WORD_TOKENS;
             if enough || window.len() == text.len() || window_bytes >= MAX_WINDOW_BYTES {
                 return Ok(encoding.get_ids().to_vec());

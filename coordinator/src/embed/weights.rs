@@ -44,10 +44,15 @@ impl Weights {
     }
 
     fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'static [u8], EmbedError> {
-        let view = self.file.tensor(name).map_err(|error| EmbedError::Model(error.to_string()))?;
+        let view = self
+            .file
+            .tensor(name)
+            .map_err(|error| EmbedError::Model(error.to_string()))?;
         if view.dtype() != dtype || view.shape() != shape {
             let (has, is) = (view.dtype(), view.shape());
-            return Err(EmbedError::Model(format!("tensor {name} is {has:?} {is:?}, expected {dtype:?} {shape:?}")));
+            return Err(EmbedError::Model(format!(
+                "tensor {name} is {has:?} {is:?}, expected {dtype:?} {shape:?}"
+            )));
         }
         Ok(view.data())
     }

@@ -31,7 +31,7 @@ const QUICK_TEXTS: usize = 4;
 const MAX_OVERTAKEN: usize = 8;
 
 /// Texts that a worker takes at once: a question waits for at most that many texts of an import.
-const BATCH_TEXTS: usize = 16;
+const BATCH_TEXTS: usize = 8;
 
 const _: () = assert!(MAX_TEXTS_PER_CALL <= MAX_WAITING_TEXTS && BATCH_TEXTS >= QUICK_TEXTS);
 
@@ -82,14 +82,19 @@ impl Workers {
     ) -> Result<Self, EmbedError> {
         let (queue, embed) = (Arc::new(Queue::default()), Arc::new(embed));
         let start = |worker: usize| {
-            let builder = ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("embed-{worker}"));
+            let builder = ThreadPoolBuilder::new()
+                .num_threads(1)
+                .thread_name(move |_| format!("embed-{worker}"));
             let thread = builder.build().map_err(|error| EmbedError::Failed(error.to_string()))?;
             let (queue, embed) = (queue.clone(), embed.clone());
             thread.spawn(move || queue.work(&*embed));
             Ok(thread)
         };
         let threads = (0..threads.max(1)).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { queue, _threads: threads })
+        Ok(Self {
+            queue,
+            _threads: threads,
+        })
     }
 
     /// Queues `texts` and waits for their vectors.
@@ -98,7 +103,9 @@ impl Workers {
             return Ok(Vec::new());
         }
         let answer = self.queue.push(texts)?;
-        answer.await.unwrap_or_else(|_| Err(EmbedError::Failed("a worker gave up; the log says why".into())))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(EmbedError::Failed("a worker gave up; the log says why".into())))
     }
 }
 
@@ -122,10 +129,18 @@ impl Queue {
         let mut waiting = self.lock();
         waiting.admit(&texts)?;
         let (reply, answer) = oneshot::channel();
-        let call = Call { vectors: vec![Vec::new(); texts.len()], missing: texts.len(), reply: Some(reply) };
+        let call = Call {
+            vectors: vec![Vec::new(); texts.len()],
+            missing: texts.len(),
+            reply: Some(reply),
+        };
         let (call, quick) = (Arc::new(Mutex::new(call)), texts.len() <= QUICK_TEXTS);
         let lane = if quick { &mut waiting.quick } else { &mut waiting.bulk };
-        lane.extend(texts.into_iter().enumerate().map(|(place, text)| Text { text, place, call: call.clone() }));
+        lane.extend(texts.into_iter().enumerate().map(|(place, text)| Text {
+            text,
+            place,
+            call: call.clone(),
+        }));
         drop(waiting);
         self.changed.notify_all();
         Ok(answer)
@@ -140,7 +155,10 @@ impl Queue {
             let texts: Vec<&str> = batch.iter().map(|text| text.text.as_str()).collect();
             let answer = catch_unwind(AssertUnwindSafe(|| embed(&texts)))
                 .unwrap_or_else(|_| Err(EmbedError::Failed("the model panicked".into())));
-            debug_assert!(answer.as_ref().map_or(true, |vectors| vectors.len() == texts.len()), "a vector for each text");
+            debug_assert!(
+                answer.as_ref().map_or(true, |vectors| vectors.len() == texts.len()),
+                "a vector for each text"
+            );
             deliver(&batch, answer);
         }
     }
@@ -170,7 +188,10 @@ impl Waiting {
         let bytes = texts.iter().map(String::len).sum::<usize>();
         let (waiting, over) = (self.texts(), self.bytes + bytes > MAX_WAITING_BYTES);
         if waiting + texts.len() > MAX_WAITING_TEXTS || (over && waiting > 0) {
-            return Err(EmbedError::Busy { waiting, bytes: self.bytes });
+            return Err(EmbedError::Busy {
+                waiting,
+                bytes: self.bytes,
+            });
         }
         self.bytes += bytes;
         Ok(())
@@ -196,7 +217,10 @@ impl Text {
 fn deliver(batch: &[Text], answer: Answer) {
     match answer {
         Ok(vectors) => {
-            batch.iter().zip(vectors).for_each(|(text, vector)| text.call().give(text.place, vector));
+            batch
+                .iter()
+                .zip(vectors)
+                .for_each(|(text, vector)| text.call().give(text.place, vector));
         }
         Err(error) => batch.iter().for_each(|text| text.call().fail(error.clone())),
     }
@@ -221,5 +245,153 @@ impl Call {
         if let Some(reply) = self.reply.take() {
             let _gone = reply.send(answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    /// Workers that put a text's length into its vector, after `gate` has let the batch through.
+    fn gated() -> (Arc<Workers>, mpsc::Sender<()>, mpsc::Receiver<Vec<String>>) {
+        let (open, gate) = mpsc::channel();
+        let (begun, batches) = mpsc::channel();
+        let gate = Mutex::new((gate, begun));
+        let workers = Workers::start(1, move |texts: &[&str]| {
+            let (gate, begun) = &*gate.lock().unwrap();
+            let _gone = begun.send(texts.iter().map(|text| text.to_string()).collect());
+            let _gone = gate.recv();
+            Ok(texts.iter().map(|text| vec![text.len() as f32]).collect())
+        });
+        (Arc::new(workers.unwrap()), open, batches)
+    }
+
+    fn call(workers: &Arc<Workers>, texts: Vec<String>) -> tokio::task::JoinHandle<Answer> {
+        let answer = workers.queue.push(texts);
+        tokio::spawn(async move { answer?.await.unwrap() })
+    }
+
+    fn texts(count: usize, text: &str) -> Vec<String> {
+        vec![text.to_owned(); count]
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn vectors_come_back_in_the_order_of_the_texts() {
+        let workers = Workers::start(3, |texts: &[&str]| {
+            Ok(texts.iter().map(|text| vec![text.len() as f32]).collect())
+        })
+        .unwrap();
+        let texts: Vec<String> = (0..500).map(|length| "x".repeat(length)).collect();
+        let vectors = workers.embed(texts).await.unwrap();
+        assert!(
+            vectors
+                .iter()
+                .enumerate()
+                .all(|(length, vector)| vector == &[length as f32])
+        );
+        assert!(workers.embed(Vec::new()).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_question_overtakes_an_import_but_not_for_good() {
+        let (workers, open, batches) = gated();
+        let import = call(&workers, texts(BATCH_TEXTS * 2, "import"));
+        assert_eq!(batches.recv_timeout(PATIENCE).unwrap(), texts(BATCH_TEXTS, "import"));
+        let questions: Vec<_> = (0..100).map(|_| call(&workers, texts(1, "question"))).collect();
+        for _ in 0..MAX_OVERTAKEN {
+            open.send(()).unwrap();
+            assert_eq!(batches.recv_timeout(PATIENCE).unwrap(), texts(BATCH_TEXTS, "question"));
+        }
+        open.send(()).unwrap();
+        assert_eq!(batches.recv_timeout(PATIENCE).unwrap(), texts(BATCH_TEXTS, "import"));
+        drop(open);
+        assert_eq!(import.await.unwrap().unwrap().len(), BATCH_TEXTS * 2);
+        for question in questions {
+            assert_eq!(question.await.unwrap().unwrap(), [[8.0]]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_a_call_whole_and_takes_it_later() {
+        let (workers, open, batches) = gated();
+        let first = call(&workers, texts(1, "first"));
+        batches.recv_timeout(PATIENCE).unwrap();
+        let full: Vec<_> = (0..4)
+            .map(|_| call(&workers, texts(MAX_TEXTS_PER_CALL, "bulk")))
+            .collect();
+        let refused = workers.embed(texts(1, "one more")).await;
+        assert!(
+            matches!(
+                refused,
+                Err(EmbedError::Busy {
+                    waiting: MAX_WAITING_TEXTS,
+                    ..
+                })
+            ),
+            "{refused:?}"
+        );
+        drop(open);
+        first.await.unwrap().unwrap();
+        for bulk in full {
+            assert_eq!(bulk.await.unwrap().unwrap().len(), MAX_TEXTS_PER_CALL);
+        }
+        assert_eq!(workers.embed(texts(1, "one more")).await.unwrap(), [[8.0]]);
+        assert_eq!(workers.queue.lock().bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn texts_are_bounded_in_bytes_and_number() {
+        let (workers, open, batches) = gated();
+        let huge = call(&workers, texts(1, &"x".repeat(MAX_WAITING_BYTES + 1)));
+        batches.recv_timeout(PATIENCE).unwrap();
+        let half = "x".repeat(MAX_WAITING_BYTES / 2);
+        let halves = [call(&workers, texts(1, &half)), call(&workers, texts(1, &half))];
+        let refused = workers.embed(texts(1, "x")).await;
+        assert!(
+            matches!(
+                refused,
+                Err(EmbedError::Busy {
+                    waiting: 2,
+                    bytes: MAX_WAITING_BYTES
+                })
+            ),
+            "{refused:?}"
+        );
+        let refused = workers.embed(texts(MAX_TEXTS_PER_CALL + 1, "")).await;
+        assert!(matches!(refused, Err(EmbedError::TooManyTexts { .. })), "{refused:?}");
+        drop(open);
+        huge.await.unwrap().unwrap();
+        for half in halves {
+            half.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_embedded() {
+        let (workers, open, batches) = gated();
+        let first = call(&workers, texts(1, "first"));
+        batches.recv_timeout(PATIENCE).unwrap();
+        drop(workers.queue.push(texts(100, "withdrawn")));
+        let last = call(&workers, texts(BATCH_TEXTS, "last"));
+        drop(open);
+        first.await.unwrap().unwrap();
+        last.await.unwrap().unwrap();
+        assert!(batches.try_iter().flatten().all(|text| text == "last"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_its_batch_and_nothing_else() {
+        let workers = Workers::start(1, |texts: &[&str]| {
+            assert!(!texts.contains(&"poison"), "as the test asks");
+            Ok(vec![vec![1.0]; texts.len()])
+        });
+        let workers = workers.unwrap();
+        let poisoned = workers.embed(texts(1, "poison")).await;
+        assert!(matches!(poisoned, Err(EmbedError::Failed(_))), "{poisoned:?}");
+        assert_eq!(workers.embed(texts(1, "fine")).await.unwrap(), [[1.0]]);
     }
 }
