@@ -33,7 +33,7 @@ const HOMES: [Home; 7] = [
         places: &["node/index/src/coarse/build", "node/index/tests", "node/index/benches"],
     },
     Home {
-        packages: &["candle-core", "candle-nn", "candle-transformers", "tokenizers"],
+        packages: &["candle-core", "safetensors", "tokenizers"],
         owner: "granum-coordinator",
         places: &["coordinator/src/embed"],
     },
