@@ -1,6 +1,8 @@
 //! One storage process, many shards: the log, the groups, the documents, and the services in front of them.
 #![warn(missing_docs)]
 
+pub mod codec;
 pub mod disk;
 pub mod raft;
 pub mod shard;
+pub mod worker;

@@ -4,10 +4,20 @@
 //! A group's truth is the last *seal* (a manifest and immutable files, which is also the Raft snapshot) and the log
 //! behind it. [`StateMachine`] is the door through which `raft` drives either kind.
 
+pub mod command;
+pub mod dedup;
+mod files;
+pub mod frame;
+mod point;
+pub mod register;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+pub use files::OwnedDirectory;
+pub use register::RegisterMachine;
 
 /// Where an entry stands in a group's log. Ordered by term, then index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +59,8 @@ pub struct SnapshotFiles {
     pub directory: PathBuf,
     /// Plain names, with length in bytes and xxh3_64.
     pub files: Vec<(String, u64, u64)>,
+    /// Removes the directory when this value goes; `None`: whoever made it does.
+    pub guard: Option<OwnedDirectory>,
 }
 
 /// A replica's state broke its own rules or its disk failed: it stops, answers nothing more, and is rebuilt.
@@ -56,6 +68,25 @@ pub struct SnapshotFiles {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Fault(pub Arc<str>);
+
+impl Fault {
+    /// A fault for this reason.
+    pub fn new(reason: impl std::fmt::Display) -> Fault {
+        Fault(reason.to_string().into())
+    }
+}
+
+impl From<frame::FrameError> for Fault {
+    fn from(error: frame::FrameError) -> Fault {
+        Fault::new(error)
+    }
+}
+
+impl From<crate::disk::DiskError> for Fault {
+    fn from(error: crate::disk::DiskError) -> Fault {
+        Fault::new(error)
+    }
+}
 
 /// What became of an entry.
 #[derive(Clone, Debug)]

@@ -1,0 +1,287 @@
+//! Where does work run that takes longer than a network task may? On a few plain threads behind a bounded queue.
+//!
+//! Two pools a node: one for searches, one for seals, so that neither waits for the other. A full queue is said at once
+//! ([`Failure::Busy`]) instead of growing; a job whose deadline has passed while it waited is not begun; a job that
+//! panics costs its caller an error and the pool nothing. Raft runs elsewhere: no job here can delay a heartbeat.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use granum_proto::status::Failure;
+
+/// Jobs that may wait for a search worker, for each of them. More wait longer than callers do.
+pub const SEARCH_QUEUE_PER_WORKER: usize = 256;
+
+/// Seals that may wait for a worker: one for each shard that a node holds, and some to spare.
+pub const SEAL_QUEUE_MAX: usize = 4096;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that take jobs from one queue in order. Clones share them; the last one to go ends them.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    name: String,
+    capacity: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    running: usize,
+    closed: bool,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} waiting, {} running", self.jobs.len(), self.running)
+    }
+}
+
+/// How busy a pool is, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Jobs that wait.
+    pub waiting: usize,
+    /// Jobs under way.
+    pub running: usize,
+    /// Jobs that may wait.
+    pub capacity: usize,
+}
+
+impl Workers {
+    /// Starts `threads` (at least one) threads called `name`, with room for `capacity` waiting jobs.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread.
+    pub fn start(name: &str, threads: usize, capacity: usize) -> std::io::Result<Workers> {
+        let queue = Arc::new(Queue {
+            name: name.to_owned(),
+            capacity,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let mut pool = Pool {
+            queue: queue.clone(),
+            threads: Vec::new(),
+        };
+        for _ in 0..threads.max(1) {
+            let queue = queue.clone();
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            pool.threads.push(thread.spawn(move || queue.work())?);
+        }
+        Ok(Workers { pool: Arc::new(pool) })
+    }
+
+    /// Runs `job` on a worker and hands back what it returns. A job that has begun runs to its end, wanted or not.
+    ///
+    /// # Errors
+    /// `Busy` when the queue is full, `Stale` when `deadline` passed before a worker was free, `Fault` when it panicked,
+    /// `Unavailable` when the pool is closing.
+    pub async fn run<T, F>(&self, deadline: Instant, job: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let queue = self.pool.queue.clone();
+        self.pool.queue.push(Box::new(move || {
+            if Instant::now() >= deadline {
+                let _ = answer.send(Err(Failure::Stale(format!(
+                    "{}: the deadline passed in the queue",
+                    queue.name
+                ))));
+                return;
+            }
+            if answer.is_closed() {
+                return;
+            }
+            let result = catch_unwind(AssertUnwindSafe(job)).map_err(|panic| queue.fault(&*panic));
+            let _ = answer.send(result);
+        }))?;
+        let closing = || Failure::Unavailable(format!("{}: closing", self.pool.queue.name));
+        answered.await.unwrap_or_else(|_| Err(closing()))
+    }
+
+    /// How busy the pool is now.
+    pub fn load(&self) -> Load {
+        let state = self.pool.queue.lock();
+        Load {
+            waiting: state.jobs.len(),
+            running: state.running,
+            capacity: self.pool.queue.capacity,
+        }
+    }
+}
+
+impl Queue {
+    /// No job runs under this lock, so a poisoned one still holds a sound queue.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: Job) -> Result<(), Failure> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Failure::Unavailable(format!("{}: closing", self.name)));
+        }
+        if state.jobs.len() >= self.capacity {
+            return Err(Failure::Busy(format!(
+                "{}: {} jobs wait, at most that many",
+                self.name,
+                state.jobs.len()
+            )));
+        }
+        state.jobs.push_back(job);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// A worker's life: jobs until the pool closes.
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            let job = loop {
+                if state.closed {
+                    return;
+                }
+                match state.jobs.pop_front() {
+                    Some(job) => break job,
+                    None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            state.running += 1;
+            drop(state);
+            job();
+            self.lock().running -= 1;
+        }
+    }
+
+    fn fault(&self, panic: &(dyn std::any::Any + Send)) -> Failure {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no text");
+        tracing::error!(pool = self.name, panic = said, "a job panicked");
+        Failure::Fault(format!("{}: a job panicked: {said}", self.name))
+    }
+}
+
+impl Drop for Pool {
+    /// Drops what waits and lets what runs end.
+    fn drop(&mut self) {
+        let waiting = {
+            let mut state = self.queue.lock();
+            state.closed = true;
+            std::mem::take(&mut state.jobs)
+        };
+        drop(waiting);
+        self.queue.changed.notify_all();
+        let here = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // A job may hold the last handle of its own pool: a thread can't wait for itself.
+            if thread.thread().id() != here {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    /// One worker that is busy until the sender goes.
+    async fn occupied(capacity: usize) -> (Workers, mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+        let workers = Workers::start("test", 1, capacity).unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let pool = workers.clone();
+        let first = tokio::spawn(async move {
+            let job = move || {
+                begun.send(()).unwrap();
+                let _ = held.recv();
+            };
+            pool.run(soon(), job).await.unwrap();
+        });
+        has_begun.await.unwrap();
+        (workers, release, first)
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let (workers, release, first) = occupied(1).await;
+        let pool = workers.clone();
+        let waiting = tokio::spawn(async move { pool.run(soon(), || 2).await });
+        while workers.load().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            workers.load(),
+            Load {
+                waiting: 1,
+                running: 1,
+                capacity: 1
+            }
+        );
+        assert!(matches!(workers.run(soon(), || 3).await, Err(Failure::Busy(_))));
+        drop(release);
+        first.await.unwrap();
+        assert_eq!(waiting.await.unwrap(), Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_job_past_its_deadline_is_not_begun() {
+        let workers = Workers::start("test", 1, 4).unwrap();
+        let answer = workers.run(Instant::now(), || unreachable!("too late")).await;
+        assert!(matches!(answer, Err::<(), _>(Failure::Stale(_))), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_caller_an_error_and_the_pool_nothing() {
+        let workers = Workers::start("test", 1, 4).unwrap();
+        let answer = workers.run(soon(), || -> u32 { panic!("row {} is odd", 7) }).await;
+        assert_eq!(answer, Err(Failure::Fault("test: a job panicked: row 7 is odd".into())));
+        assert_eq!(workers.run(soon(), || 1).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_the_pool_goes_is_told_so() {
+        let (workers, release, first) = occupied(4).await;
+        first.abort();
+        let queue = workers.pool.queue.clone();
+        let waiting = {
+            let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+            queue.push(Box::new(move || answer.send(()).unwrap())).unwrap();
+            answered
+        };
+        let _ = first.await;
+        let dropper = std::thread::spawn(move || drop(workers));
+        assert!(waiting.await.is_err());
+        drop(release);
+        dropper.join().unwrap();
+        assert!(matches!(queue.push(Box::new(|| ())), Err(Failure::Unavailable(_))));
+    }
+}
