@@ -21,7 +21,8 @@ pub type ReplicaId = u64;
 /// A Raft group's id: 0 is the register, every other is a shard's id. Never reused.
 pub type GroupId = u64;
 
-/// A proposal: an encoded message of `granum.internal.v1`, opaque to Raft. At most [`MAX_COMMAND_BYTES`] long.
+/// A proposal: an encoded message of `granum.internal.v1`, opaque to Raft. At most
+/// `granum_proto::limits::ENTRY_BYTES_MAX` long.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Command(pub Bytes);
 
@@ -36,9 +37,6 @@ pub struct Peer {
     /// Random id of the node (process with a data directory).
     pub node_id: u64,
 }
-
-/// The largest command that the log takes: 4 MiB. A larger batch is refused where it enters the node.
-pub const MAX_COMMAND_BYTES: usize = 4 << 20;
 
 openraft::declare_raft_types!(
     /// The types that openraft runs on.
