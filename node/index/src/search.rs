@@ -1,0 +1,152 @@
+//! The recipe of a query: one probe, every part in turn, the k best of all of them.
+//!
+//! Each part scores its rows and offers those that may enter the k best; dead rows fall out before their ids are read.
+//! With a filter, rows are scored first and the filter is evaluated best-first until k have passed ([`filtered`]), unless
+//! the segment already knows which rows pass. Exact over all rows: estimates and graphs come in between `scores` and
+//! `TopK` without changing this recipe.
+
+pub(crate) mod filtered;
+
+use granum_model::{DocId, Hit, ScoreInterval, VectorField};
+
+use crate::error::{ReadError, SearchError};
+use crate::filter::Compiled;
+use crate::metric::Probe;
+use crate::query::{Found, Query, RowHit, RowRef, Usage};
+use crate::recent::Recent;
+use crate::segment::VectorFile;
+use crate::state::Live;
+use crate::top_k::{Candidate, TopK};
+use crate::view::{Part, View};
+
+/// Rows of memory between two looks at the deadline.
+const STOP_ROWS: u32 = 1024;
+
+/// One query under way.
+pub(crate) struct Search<'a> {
+    query: &'a Query,
+    field: &'a VectorField,
+    probe: Probe,
+    /// `None`: everything passes.
+    filter: Option<Compiled>,
+    stop: &'a dyn Fn() -> bool,
+    best: TopK,
+    usage: Usage,
+}
+
+pub(crate) fn search(view: &View, query: &Query, stop: &dyn Fn() -> bool) -> Result<Found, SearchError> {
+    let unknown = || SearchError::UnknownVector {
+        name: query.using.clone(),
+    };
+    let field = view.schema().vector(&query.using).ok_or_else(unknown)?;
+    let filter = Compiled::new(&query.filter)?;
+    let mut search = Search {
+        query,
+        field,
+        probe: Probe::new(field, &query.vector)?,
+        filter: (!query.filter.is_empty()).then_some(filter),
+        stop,
+        best: TopK::new(query.k, query.threshold),
+        usage: Usage::default(),
+    };
+    for (number, part) in view.parts() {
+        match part {
+            Part::Memory(recent) => search.memory(number, recent)?,
+            Part::Disk(live) => search.disk(number, live)?,
+        }
+    }
+    search.finish(view)
+}
+
+impl Search<'_> {
+    fn memory(&mut self, part: u32, recent: &Recent) -> Result<(), SearchError> {
+        let mut candidates = Vec::new();
+        for (row, document) in recent.live() {
+            if row % STOP_ROWS == 0 && (self.stop)() {
+                return Err(SearchError::Stopped);
+            }
+            let vector = document.vector(&self.field.name);
+            let Some(score) = vector.and_then(|vector| self.probe.score(vector)) else {
+                continue;
+            };
+            self.usage.rows_scored += 1;
+            if !self.best.admits(score) {
+                continue;
+            }
+            match self.filter {
+                None => self.offer(score, document.id.clone(), RowRef { part, row }),
+                Some(_) => candidates.push((score, row)),
+            }
+        }
+        self.filter_memory(part, recent, candidates)
+    }
+
+    fn disk(&mut self, part: u32, live: &Live) -> Result<(), SearchError> {
+        let Some(file) = live
+            .segment
+            .vector(&self.field.name)
+            .filter(|file| file.is_of(self.field))
+        else {
+            return Ok(());
+        };
+        if self.filter.is_some() {
+            return self.filter_disk(part, live, file);
+        }
+        self.scan(live, file, |search, score, row| {
+            let id = live.segment.id(row)?;
+            search.offer(score, id, RowRef { part, row });
+            Ok(())
+        })
+    }
+
+    /// Scores all rows of a segment; `admitted` gets the live ones that may enter the k best.
+    fn scan(
+        &mut self,
+        live: &Live,
+        file: &VectorFile,
+        mut admitted: impl FnMut(&mut Self, f32, u32) -> Result<(), ReadError>,
+    ) -> Result<(), SearchError> {
+        let (probe, stop) = (self.probe.clone(), self.stop);
+        let done = file.scores(&probe, stop, |place, score| {
+            if self.best.admits(score) {
+                let row = file.row(place);
+                if !live.dead.contains(row) {
+                    return admitted(self, score, row);
+                }
+            }
+            Ok(())
+        })?;
+        self.usage.rows_scored += file.places();
+        self.usage.rows_read += file.places();
+        self.usage.bytes_read += file.values_bytes();
+        if done { Ok(()) } else { Err(SearchError::Stopped) }
+    }
+
+    fn offer(&mut self, score: f32, id: DocId, row: RowRef) {
+        if self.query.exclude.as_ref() != Some(&id) {
+            self.best.push(Candidate { score, id, row });
+        }
+    }
+
+    fn finish(self, view: &View) -> Result<Found, SearchError> {
+        let mut hits: Vec<RowHit> = Vec::new();
+        for Candidate { score, id, row } in self.best.into_ranked() {
+            let (_, version) = view.id(row)?;
+            hits.push(RowHit {
+                hit: Hit { id, score, version },
+                interval: ScoreInterval::exact(score),
+                row,
+            });
+        }
+        for pair in hits.windows(2) {
+            assert!(
+                pair[0].hit.rank(&pair[1].hit).is_lt(),
+                "hits out of order or twice: {pair:?}"
+            );
+        }
+        Ok(Found {
+            hits,
+            usage: self.usage,
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! A filter meets a part: best-first where few evaluations will do, over all rows once where they won't.
+//!
+//! To evaluate a filter on one row of a segment means to unpack the block of its payload, about seven times the cost of
+//! a row in a pass over all of them. So candidates are evaluated best-first while that is the cheaper bet; when it was not
+//! (a rare filter), all rows are evaluated once and the segment remembers which passed. Both ways give equal hits.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use granum_model::{DocId, Filter};
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+use super::{STOP_ROWS, Search};
+use crate::document::Document;
+use crate::error::{ReadError, SearchError};
+use crate::filter::{Compiled, Subject};
+use crate::query::{RowRef, Usage};
+use crate::recent::Recent;
+use crate::segment::{RowSubject, Segment, VectorFile, parse_payload};
+use crate::state::Live;
+
+/// Evaluations best-first before a segment's rows are all evaluated: at least so many...
+const PROBES_MIN: u64 = 256;
+/// ... and one of so many rows, which costs about half of what the pass over all rows costs.
+const PROBES_SHARE: u64 = 16;
+
+/// A score and a row, ordered by score.
+struct Scored(f32, u32);
+
+impl Ord for Scored {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0).then(other.1.cmp(&self.1))
+    }
+}
+
+impl PartialOrd for Scored {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Scored {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Scored {}
+
+impl Search<'_> {
+    /// Evaluates candidates best-first, all if need be: parsing a payload in memory is cheap.
+    pub(super) fn filter_memory(
+        &mut self,
+        part: u32,
+        recent: &Recent,
+        candidates: Vec<(f32, u32)>,
+    ) -> Result<(), SearchError> {
+        let mut queue: BinaryHeap<Scored> = candidates.into_iter().map(|(score, row)| Scored(score, row)).collect();
+        while let Some(Scored(score, row)) = queue.pop().filter(|next| self.best.admits(next.0)) {
+            let document = recent.document(row);
+            if self.passes(&mut MemorySubject(document))? {
+                self.offer(score, document.id.clone(), RowRef { part, row });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn filter_disk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<(), SearchError> {
+        if let Some(rows) = live.segment.filters.get(&self.query.filter) {
+            return self.score_rows(part, live, file, &rows);
+        }
+        let mut candidates = Vec::new();
+        self.scan(live, file, |_, score, row| {
+            candidates.push(Scored(score, row));
+            Ok(())
+        })?;
+        let mut queue = BinaryHeap::from(candidates);
+        let mut payloads = live.segment.payloads();
+        let mut probes = PROBES_MIN.max(u64::from(live.segment.rows) / PROBES_SHARE);
+        while let Some(Scored(score, row)) = queue.pop().filter(|next| self.best.admits(next.0)) {
+            if probes == 0 {
+                queue.push(Scored(score, row));
+                return self.offer_passing(part, live, queue);
+            }
+            probes -= 1;
+            if self.passes(&mut RowSubject {
+                segment: &live.segment,
+                payloads: &mut payloads,
+                row,
+            })? {
+                self.offer(score, live.segment.id(row)?, RowRef { part, row });
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers what passes of candidates already scored.
+    fn offer_passing(&mut self, part: u32, live: &Live, candidates: BinaryHeap<Scored>) -> Result<(), SearchError> {
+        let compiled = self.filter.as_ref().expect("only called where there is a filter");
+        let passing = disk_rows(&live.segment, &self.query.filter, compiled, &mut self.usage, self.stop)?;
+        for Scored(score, row) in candidates {
+            if self.best.admits(score) && passing.contains(row) {
+                self.offer(score, live.segment.id(row)?, RowRef { part, row });
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores the live ones of `rows` and no others.
+    fn score_rows(
+        &mut self,
+        part: u32,
+        live: &Live,
+        file: &VectorFile,
+        rows: &RoaringBitmap,
+    ) -> Result<(), SearchError> {
+        let mut wanted = rows - &*live.dead;
+        if let Some(present) = file.present() {
+            wanted &= present;
+        }
+        for (at, row) in (0u32..).zip(&wanted) {
+            if at % STOP_ROWS == 0 && (self.stop)() {
+                return Err(SearchError::Stopped);
+            }
+            let Some(place) = file.place(row) else {
+                continue;
+            };
+            let score = file.score(&self.probe, place)?;
+            self.usage.bytes_read += file.place_bytes(place)?;
+            if self.best.admits(score) {
+                self.offer(score, live.segment.id(row)?, RowRef { part, row });
+            }
+        }
+        self.usage.rows_scored += wanted.len();
+        self.usage.rows_read += wanted.len();
+        Ok(())
+    }
+
+    fn passes(&mut self, subject: &mut dyn Subject) -> Result<bool, ReadError> {
+        self.usage.rows_filtered += 1;
+        self.filter.as_ref().map_or(Ok(true), |filter| filter.admits(subject))
+    }
+}
+
+/// Rows of a segment that pass, dead ones included: remembered, or evaluated now and remembered.
+pub(crate) fn disk_rows(
+    segment: &Segment,
+    filter: &Filter,
+    compiled: &Compiled,
+    usage: &mut Usage,
+    stop: &dyn Fn() -> bool,
+) -> Result<Arc<RoaringBitmap>, SearchError> {
+    if let Some(rows) = segment.filters.get(filter) {
+        return Ok(rows);
+    }
+    let mut payloads = segment.payloads();
+    let mut rows = RoaringBitmap::new();
+    for row in 0..segment.rows {
+        if row % STOP_ROWS == 0 && stop() {
+            return Err(SearchError::Stopped);
+        }
+        if compiled.admits(&mut RowSubject {
+            segment,
+            payloads: &mut payloads,
+            row,
+        })? {
+            rows.insert(row);
+        }
+    }
+    usage.rows_filtered += u64::from(segment.rows);
+    let rows = Arc::new(rows);
+    segment.filters.put(filter, rows.clone());
+    Ok(rows)
+}
+
+/// Live rows in memory that pass, in order.
+pub(crate) fn memory_rows(
+    recent: &Recent,
+    compiled: &Compiled,
+    usage: &mut Usage,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<u32>, SearchError> {
+    let mut rows = Vec::new();
+    for (row, document) in recent.live() {
+        if row % STOP_ROWS == 0 && stop() {
+            return Err(SearchError::Stopped);
+        }
+        if compiled.admits(&mut MemorySubject(document))? {
+            rows.push(row);
+        }
+    }
+    usage.rows_filtered += recent.live_rows();
+    Ok(rows)
+}
+
+/// A document in memory, for a filter.
+struct MemorySubject<'a>(&'a Document);
+
+impl Subject for MemorySubject<'_> {
+    fn id(&mut self) -> Result<DocId, ReadError> {
+        Ok(self.0.id.clone())
+    }
+
+    fn has_vector(&mut self, name: &str) -> bool {
+        self.0.vector(name).is_some()
+    }
+
+    fn payload(&mut self) -> Result<Value, ReadError> {
+        parse_payload(&self.0.payload)
+            .map_err(|error| ReadError::malformed("recent", format!("payload of {:?}: {error}", self.0.id)))
+    }
+}

@@ -1,0 +1,210 @@
+//! An immutable segment: its files, what each holds, how it is opened.
+//!
+//! ```text
+//! {id:016x}.ids                      per row version and id; rows in the order of their ids         (ids)
+//! {id:016x}.payload                  zstd blocks of JSON, by row                                     (payload)
+//! {id:016x}.vector.{n:02x}           a named vector: dense, sparse or multi; which rows have it      (vectors)
+//! {id:016x}.deleted.{generation:016x} rows that died up to that generation, a new file each time     (deleted)
+//! {id:016x}.graph.{n:02x}            derived from vector n, may be missing                           (coarse)
+//! ```
+//! All are paged files (`fine`). No file is ever changed: deaths go into a new generation, so a snapshot is hard links.
+//! [`build`] writes a segment; the bytes are drawn in docs/formats/segment.md.
+
+pub(crate) mod build;
+pub(crate) mod deleted;
+mod ids;
+pub(crate) mod names;
+mod payload;
+mod vectors;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use granum_model::DocId;
+use roaring::RoaringBitmap;
+use serde_json::Value;
+
+use crate::document::{Document, SegmentId};
+use crate::error::{OpenError, ReadError};
+use crate::filter::Subject;
+use crate::filter::bitmap::FilterCache;
+use crate::fine::{Kind, PagedFile};
+use ids::Ids;
+pub(crate) use payload::PayloadCursor;
+use payload::Payloads;
+pub(crate) use vectors::VectorFile;
+
+/// A file as a manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRef {
+    /// Plain name, without a directory.
+    pub name: String,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// xxh3_64 of the whole file, seed 0.
+    pub xxh3: u64,
+}
+
+/// A segment as a manifest names it: all that is needed to open it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentRef {
+    /// Which.
+    pub id: SegmentId,
+    /// Rows, dead ones included.
+    pub rows: u32,
+    /// Rows that were alive.
+    pub live_rows: u32,
+    /// Generation of the file of dead rows; `None` while there were none.
+    pub deleted: Option<u64>,
+    /// Its files; the file of dead rows, if there is one, is the last.
+    pub files: Vec<FileRef>,
+}
+
+/// An open segment. Invariant: every file says that it belongs to this segment and has its number of rows.
+pub(crate) struct Segment {
+    pub id: SegmentId,
+    pub rows: u32,
+    /// All but the file of dead rows, in the order of the manifest.
+    pub files: Vec<FileRef>,
+    pub filters: FilterCache,
+    ids: Ids,
+    payloads: Payloads,
+    vectors: Vec<VectorFile>,
+}
+
+impl Segment {
+    /// Opens all files of `reference`: frames are checked now, pages when they are read. Returns the dead rows too.
+    pub fn open(directory: &Path, reference: &SegmentRef) -> Result<(Segment, RoaringBitmap), OpenError> {
+        let (mut ids, mut payloads, mut dead, mut vectors, mut files) = (None, None, None, Vec::new(), Vec::new());
+        for file_ref in &reference.files {
+            let file = open_file(directory, reference, file_ref)?;
+            match file.footer().kind {
+                Kind::Ids => ids = Some(Ids::open(file)?),
+                Kind::Payload => payloads = Some(Payloads::open(file)?),
+                Kind::Dense | Kind::Sparse | Kind::Multi => vectors.push(VectorFile::open(file)?),
+                Kind::Deleted => {
+                    dead = Some(deleted::read(&file)?);
+                    continue;
+                }
+                Kind::Graph => return Err(file.malformed("a derived file, named by a manifest").into()),
+            }
+            files.push(file_ref.clone());
+        }
+        let name = names::ids(reference.id);
+        let missing = |what: &str| ReadError::malformed(&name, format!("the manifest names no file of {what}"));
+        let segment = Segment {
+            id: reference.id,
+            rows: reference.rows,
+            files,
+            filters: FilterCache::default(),
+            ids: ids.ok_or_else(|| missing("ids"))?,
+            payloads: payloads.ok_or_else(|| missing("payload"))?,
+            vectors,
+        };
+        if dead.is_some() != reference.deleted.is_some() {
+            return Err(missing("dead rows, or one too many").into());
+        }
+        let dead = dead.unwrap_or_default();
+        let live_rows = u64::from(reference.rows) - dead.len();
+        if live_rows != u64::from(reference.live_rows) {
+            let problem = format!("{live_rows} live rows, the manifest says {}", reference.live_rows);
+            return Err(ReadError::malformed(&name, problem).into());
+        }
+        Ok((segment, dead))
+    }
+
+    pub fn id(&self, row: u32) -> Result<DocId, ReadError> {
+        self.ids.id(row)
+    }
+
+    pub fn version(&self, row: u32) -> Result<u64, ReadError> {
+        self.ids.version(row)
+    }
+
+    /// The row of an id, dead or alive.
+    pub fn find(&self, id: &DocId) -> Result<Option<u32>, ReadError> {
+        self.ids.find(id)
+    }
+
+    /// Rows with an id not below `from`, in the order of ids.
+    pub fn rows_from(
+        &self,
+        from: Option<&DocId>,
+    ) -> Result<impl Iterator<Item = Result<u32, ReadError>> + '_, ReadError> {
+        self.ids.rows_from(from)
+    }
+
+    pub fn payloads(&self) -> PayloadCursor<'_> {
+        PayloadCursor::new(&self.payloads)
+    }
+
+    pub fn vector(&self, name: &str) -> Option<&VectorFile> {
+        self.vectors.iter().find(|file| file.name() == name)
+    }
+
+    pub fn document(&self, row: u32) -> Result<Document, ReadError> {
+        let mut vectors = Vec::with_capacity(self.vectors.len());
+        for file in &self.vectors {
+            vectors.extend(file.read(row)?.map(|vector| (file.name().to_owned(), vector)));
+        }
+        let payload = Arc::from(self.payloads().read(row)?);
+        Ok(Document {
+            id: self.id(row)?,
+            version: self.version(row)?,
+            payload,
+            vectors,
+        })
+    }
+}
+
+/// Opens one file and checks that it is the one that the manifest means.
+fn open_file(directory: &Path, segment: &SegmentRef, file: &FileRef) -> Result<PagedFile, OpenError> {
+    if names::segment_of(&file.name) != Some(segment.id) {
+        let problem = format!("not a name of a file of segment {}", segment.id);
+        return Err(ReadError::malformed(&file.name, problem).into());
+    }
+    let opened = PagedFile::open(directory, &file.name, Some(file.bytes))?;
+    let footer = opened.footer();
+    if footer.segment != segment.id.0 || footer.rows != u64::from(segment.rows) {
+        let problem = format!(
+            "belongs to segment {} of {} rows, the manifest says {} of {}",
+            footer.segment, footer.rows, segment.id, segment.rows
+        );
+        return Err(opened.malformed(problem).into());
+    }
+    Ok(opened)
+}
+
+/// A row of a segment, for a filter.
+pub(crate) struct RowSubject<'a, 'b> {
+    pub segment: &'a Segment,
+    pub payloads: &'b mut PayloadCursor<'a>,
+    pub row: u32,
+}
+
+impl Subject for RowSubject<'_, '_> {
+    fn id(&mut self) -> Result<DocId, ReadError> {
+        self.segment.id(self.row)
+    }
+
+    fn has_vector(&mut self, name: &str) -> bool {
+        self.segment
+            .vector(name)
+            .is_some_and(|file| file.place(self.row).is_some())
+    }
+
+    fn payload(&mut self) -> Result<Value, ReadError> {
+        let payload = self.payloads.read(self.row)?;
+        parse_payload(payload).map_err(|error| {
+            ReadError::malformed(&names::payload(self.segment.id), format!("row {}: {error}", self.row))
+        })
+    }
+}
+
+/// The object that a payload means; nothing means an empty one.
+pub(crate) fn parse_payload(payload: &[u8]) -> Result<Value, serde_json::Error> {
+    if payload.is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    serde_json::from_slice(payload)
+}

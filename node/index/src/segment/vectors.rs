@@ -1,0 +1,375 @@
+//! One named vector of a segment: its values on disk, which rows have one, and the scores of all of them.
+//!
+//! Values are numbered by *place*: the place of a row is the number of rows before it that have the vector.
+//! Sections: 0 values · 1 bitmap of the rows that have one, empty if all do · 2 ends, u64 a place (not for dense).
+//! Values are, for dense: a packed row a place (`fine::rows`); for multi: packed rows, `ends` counts them; for sparse:
+//! the indices u32, then the values f32, end to end, `ends` counts bytes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use granum_model::{Dense, Fine, Vector, VectorField, VectorKind};
+use roaring::RoaringBitmap;
+
+use super::{FileRef, deleted, names};
+use crate::bytes::{field, u32_at};
+use crate::document::{Document, SegmentId};
+use crate::error::ReadError;
+use crate::fine::rows::Packing;
+use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
+use crate::metric::{Probe, fits, sparse_dot};
+use crate::simd;
+
+const VALUES: usize = 0;
+const PRESENT: usize = 1;
+const ENDS: usize = 2;
+
+/// Writes the vectors of that field; `None` if no document has one.
+pub(super) fn write(
+    directory: &Path,
+    segment: SegmentId,
+    number: usize,
+    field: &VectorField,
+    documents: &[Arc<Document>],
+) -> std::io::Result<Option<FileRef>> {
+    let own = |document: &'_ Arc<Document>| {
+        document
+            .vector(&field.name)
+            .filter(|vector| fits(field, vector))
+            .is_some()
+    };
+    let present: RoaringBitmap = (0u32..)
+        .zip(documents)
+        .filter(|(_, document)| own(document))
+        .map(|(row, _)| row)
+        .collect();
+    if present.is_empty() {
+        return Ok(None);
+    }
+    let vectors = || {
+        present
+            .iter()
+            .filter_map(|row| documents[row as usize].vector(&field.name))
+    };
+    let mut writer = PagedWriter::create(directory, &names::vector(segment, number))?;
+    writer.section()?;
+    let mut ends = Vec::new();
+    let mut end = 0u64;
+    for vector in vectors() {
+        end += write_values(&mut writer, field, vector)?;
+        ends.extend_from_slice(&end.to_le_bytes());
+    }
+    writer.section()?;
+    if present.len() < documents.len() as u64 {
+        writer.write(&deleted::encode(&present)?)?;
+    }
+    let (kind, dimension) = match field.kind {
+        VectorKind::Dense { dimension } => (Kind::Dense, dimension),
+        VectorKind::Sparse => (Kind::Sparse, 0),
+        VectorKind::Multi { dimension } => (Kind::Multi, dimension),
+    };
+    if kind != Kind::Dense {
+        writer.section()?;
+        writer.write(&ends)?;
+    }
+    let footer = Footer::new(kind, segment.0, documents.len() as u64);
+    let (distance, fine, name) = (field.distance, field.fine, field.name.clone());
+    writer
+        .finish(Footer {
+            dimension,
+            distance,
+            fine,
+            name,
+            ..footer
+        })
+        .map(Some)
+}
+
+/// Appends one vector; returns what it adds to `ends`.
+fn write_values(writer: &mut PagedWriter, field: &VectorField, vector: &Vector) -> std::io::Result<u64> {
+    let packing = |dimension: u32| Packing {
+        row_bytes: dimension as usize * simd::bytes_of_component(field.fine),
+    };
+    match vector {
+        Vector::Dense(dense) => {
+            packing(dense.len() as u32).write(writer, simd::bytes_of(dense))?;
+            Ok(1)
+        }
+        Vector::Sparse { indices, values } => {
+            for index in indices {
+                writer.write(&index.to_le_bytes())?;
+            }
+            for value in values {
+                writer.write(&value.to_le_bytes())?;
+            }
+            Ok(indices.len() as u64 * 8)
+        }
+        Vector::Multi { dimension, rows } => {
+            let packing = packing(*dimension);
+            let rows = simd::bytes_of(rows).chunks_exact(packing.row_bytes);
+            let count = rows.len() as u64;
+            for row in rows {
+                packing.write(writer, row)?;
+            }
+            Ok(count)
+        }
+    }
+}
+
+/// Invariants: `places` is the number of rows in `present`; sections have the lengths that places ask for.
+pub(crate) struct VectorFile {
+    file: PagedFile,
+    kind: VectorKind,
+    packing: Packing,
+    /// `None`: all rows.
+    present: Option<RoaringBitmap>,
+    places: u64,
+}
+
+impl VectorFile {
+    pub fn open(file: PagedFile) -> Result<VectorFile, ReadError> {
+        let footer = file.footer();
+        let kind = match footer.kind {
+            Kind::Dense => VectorKind::Dense {
+                dimension: footer.dimension,
+            },
+            Kind::Sparse => VectorKind::Sparse,
+            _ => VectorKind::Multi {
+                dimension: footer.dimension,
+            },
+        };
+        let present = match file.section_bytes(PRESENT) {
+            0 => None,
+            _ => Some(deleted::decode(&file, PRESENT)?),
+        };
+        let places = present.as_ref().map_or(footer.rows, RoaringBitmap::len);
+        let packing = Packing {
+            row_bytes: footer.dimension as usize * simd::bytes_of_component(footer.fine),
+        };
+        let own = VectorFile {
+            kind,
+            packing,
+            present,
+            places,
+            file,
+        };
+        own.check_lengths()?;
+        Ok(own)
+    }
+
+    fn check_lengths(&self) -> Result<(), ReadError> {
+        let last = |own: &Self| own.places.checked_sub(1).map_or(Ok(0), |last| own.end(last));
+        let ends_bytes = if matches!(self.kind, VectorKind::Dense { .. }) {
+            0
+        } else {
+            self.places * 8
+        };
+        if self.file.section_bytes(ENDS) != ends_bytes {
+            return Err(self
+                .file
+                .malformed(format!("section {ENDS} does not have 8 bytes a place")));
+        }
+        let values_bytes = match self.kind {
+            VectorKind::Sparse => last(self)?,
+            _ if self.packing.row_bytes == 0 => return Err(self.file.malformed("dimension 0")),
+            VectorKind::Dense { .. } => self.packing.section_bytes(self.places),
+            VectorKind::Multi { .. } => self.packing.section_bytes(last(self)?),
+        };
+        if self.file.section_bytes(VALUES) != values_bytes {
+            let found = self.file.section_bytes(VALUES);
+            return Err(self
+                .file
+                .malformed(format!("{found} bytes of values, expected {values_bytes}")));
+        }
+        Ok(())
+    }
+
+    pub fn file(&self) -> &PagedFile {
+        &self.file
+    }
+
+    pub fn name(&self) -> &str {
+        &self.file.footer().name
+    }
+
+    pub fn kind(&self) -> VectorKind {
+        self.kind
+    }
+
+    /// Whether these are vectors of that field, comparable with a probe made for it.
+    pub fn is_of(&self, field: &VectorField) -> bool {
+        let footer = self.file.footer();
+        self.name() == field.name
+            && self.kind == field.kind
+            && footer.distance == field.distance
+            && footer.fine == field.fine
+    }
+
+    /// Rows that have a vector; `None`: all.
+    pub fn present(&self) -> Option<&RoaringBitmap> {
+        self.present.as_ref()
+    }
+
+    pub fn places(&self) -> u64 {
+        self.places
+    }
+
+    /// The row of a place.
+    pub fn row(&self, place: u64) -> u32 {
+        match &self.present {
+            None => place as u32,
+            Some(present) => present.select(place as u32).expect("there are as many rows as places"),
+        }
+    }
+
+    /// Bytes of all values.
+    pub fn values_bytes(&self) -> u64 {
+        self.file.section_bytes(VALUES)
+    }
+
+    /// The place of a row; `None`: it has no such vector.
+    pub fn place(&self, row: u32) -> Option<u64> {
+        match &self.present {
+            None => Some(u64::from(row)),
+            Some(present) if present.contains(row) => Some(present.rank(row) - 1),
+            Some(_) => None,
+        }
+    }
+
+    /// The vector of a row.
+    pub fn read(&self, row: u32) -> Result<Option<Vector>, ReadError> {
+        self.place(row).map(|place| self.read_place(place)).transpose()
+    }
+
+    fn read_place(&self, place: u64) -> Result<Vector, ReadError> {
+        let fine = self.file.footer().fine;
+        Ok(match self.kind {
+            VectorKind::Dense { .. } => Vector::Dense(simd::components(fine, self.dense(place)?)),
+            VectorKind::Sparse => {
+                let bytes = self.sparse(place)?;
+                let (indices, values) = bytes.split_at(bytes.len() / 2);
+                let indices = (0..indices.len() / 4).filter_map(|at| u32_at(indices, at)).collect();
+                match simd::components(Fine::F32, values) {
+                    Dense::F32(values) => Vector::Sparse { indices, values },
+                    Dense::F16(_) => unreachable!("components were asked for as f32"),
+                }
+            }
+            VectorKind::Multi { dimension } => Vector::Multi {
+                dimension,
+                rows: simd::components(fine, &self.multi(place)?),
+            },
+        })
+    }
+
+    /// Bytes that a row of this place takes.
+    pub fn place_bytes(&self, place: u64) -> Result<u64, ReadError> {
+        Ok(match self.kind {
+            VectorKind::Dense { .. } => self.packing.row_bytes as u64,
+            VectorKind::Sparse => self.end(place)?.saturating_sub(self.start(place)?),
+            VectorKind::Multi { .. } => self
+                .end(place)?
+                .saturating_sub(self.start(place)?)
+                .saturating_mul(self.packing.row_bytes as u64),
+        })
+    }
+
+    /// Score of one place.
+    #[inline]
+    pub fn score(&self, probe: &Probe, place: u64) -> Result<f32, ReadError> {
+        match probe {
+            Probe::Dense { scorer, query } => Ok(scorer.score(query, self.dense(place)?)),
+            Probe::Sparse { indices, values } => {
+                let bytes = self.sparse(place)?;
+                let (own, own_values) = bytes.split_at(bytes.len() / 2);
+                let pairs = own.chunks_exact(4).zip(own_values.chunks_exact(4));
+                let pairs = pairs
+                    .map(|(index, value)| (u32::from_le_bytes(field(index, 0)), f32::from_le_bytes(field(value, 0))));
+                Ok(sparse_dot((indices, values), pairs))
+            }
+            Probe::Multi {
+                scorer,
+                query,
+                dimension,
+            } => Ok(scorer.max_sim(query, &self.multi(place)?, *dimension)),
+        }
+    }
+
+    /// Scores all places in order: `each(place, score)`. Dense rows are scored where they lie, a page at a time.
+    pub fn scores(
+        &self,
+        probe: &Probe,
+        stop: &dyn Fn() -> bool,
+        mut each: impl FnMut(u64, f32) -> Result<(), ReadError>,
+    ) -> Result<bool, ReadError> {
+        /// Places between two looks at the deadline.
+        const STOP_PLACES: u64 = 4096;
+        let mut scores = vec![0.0; self.packing_rows()];
+        let (mut place, mut next_stop) = (0, 0);
+        while place < self.places {
+            if place >= next_stop {
+                if stop() {
+                    return Ok(false);
+                }
+                next_stop = place + STOP_PLACES;
+            }
+            if let Probe::Dense { scorer, query } = probe {
+                let (rows, count) = self.packing.run(&self.file, VALUES, place, self.places)?;
+                scorer.scores(query, rows, &mut scores[..count]);
+                for score in &scores[..count] {
+                    each(place, *score)?;
+                    place += 1;
+                }
+            } else {
+                each(place, self.score(probe, place)?)?;
+                place += 1;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The component bytes of a dense place.
+    #[inline]
+    pub fn dense(&self, place: u64) -> Result<&[u8], ReadError> {
+        self.packing.row(&self.file, VALUES, place)
+    }
+
+    /// Indices and values of a sparse place: two halves of equal length.
+    fn sparse(&self, place: u64) -> Result<&[u8], ReadError> {
+        let range = self.start(place)?..self.end(place)?;
+        if range.end < range.start || (range.end - range.start) % 8 != 0 {
+            return Err(self.file.malformed(format!("place {place} at {range:?}")));
+        }
+        self.file.bytes(VALUES, range)
+    }
+
+    /// The rows of a multi place, end to end.
+    fn multi(&self, place: u64) -> Result<Vec<u8>, ReadError> {
+        let (start, end) = (self.start(place)?, self.end(place)?);
+        if start >= end {
+            return Err(self.file.malformed(format!("place {place} at rows {start}..{end}")));
+        }
+        let mut bytes = Vec::new();
+        let mut from = start;
+        while from < end {
+            let (rows, count) = self.packing.run(&self.file, VALUES, from, end)?;
+            bytes.extend_from_slice(rows);
+            from += count as u64;
+        }
+        Ok(bytes)
+    }
+
+    fn packing_rows(&self) -> usize {
+        self.packing.group().0
+    }
+
+    fn start(&self, place: u64) -> Result<u64, ReadError> {
+        if place == 0 { Ok(0) } else { self.end(place - 1) }
+    }
+
+    fn end(&self, place: u64) -> Result<u64, ReadError> {
+        Ok(u64::from_le_bytes(field(
+            self.file.bytes(ENDS, place * 8..place * 8 + 8)?,
+            0,
+        )))
+    }
+}

@@ -1,0 +1,98 @@
+//! Kernels in AVX2 with FMA and F16C: 8 components a step, two accumulators; the rest goes to the scalar twin.
+
+use std::arch::x86_64::*;
+
+use granum_model::Fine;
+
+use super::{Sum, scalar};
+
+macro_rules! kernel {
+    ($name:ident, $load:ident, $bytes:literal, $step:ident, $rest:path, $rest_load:path) => {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn $name(query: &[f32], row: &[u8]) -> f32 {
+            let whole = query.len() / 16 * 16;
+            let (mut even, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+            for at in (0..whole).step_by(16) {
+                // SAFETY: components at..at + 16 lie within both slices, whose lengths agree.
+                let (left, right) = unsafe {
+                    (
+                        _mm256_loadu_ps(query.as_ptr().add(at)),
+                        $load(row.as_ptr().add(at * $bytes)),
+                    )
+                };
+                even = $step(even, left, right);
+                // SAFETY: as above.
+                let (left, right) = unsafe {
+                    (
+                        _mm256_loadu_ps(query.as_ptr().add(at + 8)),
+                        $load(row.as_ptr().add((at + 8) * $bytes)),
+                    )
+                };
+                odd = $step(odd, left, right);
+            }
+            total(_mm256_add_ps(even, odd)) + $rest(&query[whole..], $rest_load(&row[whole * $bytes..]))
+        }
+    };
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn halves(from: *const u8) -> __m256 {
+    // SAFETY: the caller has 8 f16 components at `from`.
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn floats(from: *const u8) -> __m256 {
+    // SAFETY: the caller has 8 f32 components at `from`.
+    unsafe { _mm256_loadu_ps(from.cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn product(sum: __m256, left: __m256, right: __m256) -> __m256 {
+    _mm256_fmadd_ps(left, right, sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn square(sum: __m256, left: __m256, right: __m256) -> __m256 {
+    let difference = _mm256_sub_ps(left, right);
+    _mm256_fmadd_ps(difference, difference, sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn absolute(sum: __m256, left: __m256, right: __m256) -> __m256 {
+    let sign = _mm256_set1_ps(-0.0);
+    _mm256_add_ps(sum, _mm256_andnot_ps(sign, _mm256_sub_ps(left, right)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn total(lanes: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+kernel!(dot_halves, halves, 2, product, scalar::dot, scalar::widen);
+kernel!(dot_floats, floats, 4, product, scalar::dot, scalar::floats);
+kernel!(squares_halves, halves, 2, square, scalar::squares, scalar::widen);
+kernel!(squares_floats, floats, 4, square, scalar::squares, scalar::floats);
+kernel!(absolutes_halves, halves, 2, absolute, scalar::absolutes, scalar::widen);
+kernel!(absolutes_floats, floats, 4, absolute, scalar::absolutes, scalar::floats);
+
+/// The machine must have AVX2, FMA and F16C; `row` must have as many components as `query`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8]) -> f32 {
+    match (sum, fine) {
+        (Sum::Dot, Fine::F16) => dot_halves(query, row),
+        (Sum::Dot, Fine::F32) => dot_floats(query, row),
+        (Sum::Squares, Fine::F16) => squares_halves(query, row),
+        (Sum::Squares, Fine::F32) => squares_floats(query, row),
+        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row),
+        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row),
+    }
+}

@@ -1,0 +1,103 @@
+//! Kernels in AVX-512F: 16 components a step, two accumulators, the rest under a mask.
+
+use std::arch::x86_64::*;
+
+use granum_model::Fine;
+
+use super::Sum;
+
+macro_rules! kernel {
+    ($name:ident, $load:ident, $bytes:literal, $step:ident) => {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+        fn $name(query: &[f32], row: &[u8]) -> f32 {
+            let length = query.len();
+            let (mut even, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+            let mut at = 0;
+            while at + 32 <= length {
+                // SAFETY: components at..at + 32 lie within both slices, whose lengths agree.
+                let (left, right) = unsafe {
+                    (
+                        _mm512_loadu_ps(query.as_ptr().add(at)),
+                        $load(row.as_ptr().add(at * $bytes), !0),
+                    )
+                };
+                even = $step(even, left, right);
+                // SAFETY: as above.
+                let (left, right) = unsafe {
+                    (
+                        _mm512_loadu_ps(query.as_ptr().add(at + 16)),
+                        $load(row.as_ptr().add((at + 16) * $bytes), !0),
+                    )
+                };
+                odd = $step(odd, left, right);
+                at += 32;
+            }
+            while at < length {
+                let mask = (1u32 << (length - at).min(16)).wrapping_sub(1) as u16;
+                // SAFETY: masked loads touch the components below `length` only.
+                let (left, right) = unsafe {
+                    (
+                        _mm512_maskz_loadu_ps(mask, query.as_ptr().add(at)),
+                        $load(row.as_ptr().add(at * $bytes), mask),
+                    )
+                };
+                even = $step(even, left, right);
+                at += 16;
+            }
+            _mm512_reduce_add_ps(_mm512_add_ps(even, odd))
+        }
+    };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn halves(from: *const u8, mask: __mmask16) -> __m512 {
+    // SAFETY: the caller has as many f16 components at `from` as the mask has bits.
+    _mm512_cvtph_ps(unsafe { _mm256_maskz_loadu_epi16(mask, from.cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn floats(from: *const u8, mask: __mmask16) -> __m512 {
+    // SAFETY: the caller has as many f32 components at `from` as the mask has bits.
+    unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn product(sum: __m512, left: __m512, right: __m512) -> __m512 {
+    _mm512_fmadd_ps(left, right, sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn square(sum: __m512, left: __m512, right: __m512) -> __m512 {
+    let difference = _mm512_sub_ps(left, right);
+    _mm512_fmadd_ps(difference, difference, sum)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn absolute(sum: __m512, left: __m512, right: __m512) -> __m512 {
+    _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(left, right)))
+}
+
+kernel!(dot_halves, halves, 2, product);
+kernel!(dot_floats, floats, 4, product);
+kernel!(squares_halves, halves, 2, square);
+kernel!(squares_floats, floats, 4, square);
+kernel!(absolutes_halves, halves, 2, absolute);
+kernel!(absolutes_floats, floats, 4, absolute);
+
+/// The machine must have AVX-512 F, BW and VL; `row` must have as many components as `query`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8]) -> f32 {
+    match (sum, fine) {
+        (Sum::Dot, Fine::F16) => dot_halves(query, row),
+        (Sum::Dot, Fine::F32) => dot_floats(query, row),
+        (Sum::Squares, Fine::F16) => squares_halves(query, row),
+        (Sum::Squares, Fine::F32) => squares_floats(query, row),
+        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row),
+        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row),
+    }
+}

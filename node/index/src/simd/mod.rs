@@ -1,0 +1,249 @@
+//! Sums over the components of a query and a row: dot product, squared and absolute differences. Which instructions?
+//!
+//! One run-time dispatch ([`Kernel`]) over AVX-512, AVX2 with F16C, NEON and [`scalar`], which is the oracle of the others
+//! (property test over all lengths below). Rows are little-endian bytes as they lie in a file, f16 or f32, at any
+//! alignment; the query is f32; sums are f32. `unsafe` lives in this folder and in `fine/io` only.
+#![allow(unsafe_code, reason = "intrinsics; each block says why it is sound")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+use granum_model::{Dense, Fine};
+
+/// What is summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// Products.
+    Dot,
+    /// Squared differences.
+    Squares,
+    /// Absolute differences.
+    Absolutes,
+}
+
+/// Which instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    Scalar,
+}
+
+/// A sum over rows of one format, by the best instructions of this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel {
+    sum: Sum,
+    fine: Fine,
+    isa: Isa,
+}
+
+impl Kernel {
+    pub fn new(sum: Sum, fine: Fine) -> Kernel {
+        Kernel { sum, fine, isa: best() }
+    }
+
+    /// The rows' format.
+    pub fn fine(&self) -> Fine {
+        self.fine
+    }
+
+    /// Sums of `query` with each of the rows that lie end to end in `rows`; `out` has one place a row.
+    pub fn sums(&self, query: &[f32], rows: &[u8], out: &mut [f32]) {
+        let row_bytes = query.len() * bytes_of_component(self.fine);
+        assert_eq!(rows.len(), row_bytes * out.len(), "rows and places differ");
+        for (row, sum) in rows.chunks_exact(row_bytes.max(1)).zip(out) {
+            *sum = self.sum(query, row);
+        }
+    }
+
+    /// Sum of `query` with one row of as many components.
+    #[inline]
+    pub fn sum(&self, query: &[f32], row: &[u8]) -> f32 {
+        assert_eq!(
+            row.len(),
+            query.len() * bytes_of_component(self.fine),
+            "query and row differ in length"
+        );
+        match self.isa {
+            // SAFETY: `best` chose this set because the machine has it; the kernels read exactly the two slices, whose
+            // lengths were just compared.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::sum(self.sum, self.fine, query, row) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::sum(self.sum, self.fine, query, row) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => unsafe { neon::sum(self.sum, self.fine, query, row) },
+            Isa::Scalar => match (self.sum, self.fine) {
+                (Sum::Dot, Fine::F16) => scalar::dot(query, scalar::widen(row)),
+                (Sum::Dot, Fine::F32) => scalar::dot(query, scalar::floats(row)),
+                (Sum::Squares, Fine::F16) => scalar::squares(query, scalar::widen(row)),
+                (Sum::Squares, Fine::F32) => scalar::squares(query, scalar::floats(row)),
+                (Sum::Absolutes, Fine::F16) => scalar::absolutes(query, scalar::widen(row)),
+                (Sum::Absolutes, Fine::F32) => scalar::absolutes(query, scalar::floats(row)),
+            },
+        }
+    }
+}
+
+/// Bytes of one component.
+pub(crate) fn bytes_of_component(fine: Fine) -> usize {
+    match fine {
+        Fine::F16 => 2,
+        Fine::F32 => 4,
+    }
+}
+
+/// The little-endian bytes of components, as they lie in memory.
+pub(crate) fn bytes_of(dense: &Dense) -> &[u8] {
+    match dense {
+        // SAFETY: any initialised u16 is two bytes, u8 has no alignment, and the slice borrows `dense`.
+        Dense::F16(bits) => unsafe { std::slice::from_raw_parts(bits.as_ptr().cast(), bits.len() * 2) },
+        // SAFETY: the same with four bytes.
+        Dense::F32(values) => unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len() * 4) },
+    }
+}
+
+/// Components out of little-endian bytes.
+pub(crate) fn components(fine: Fine, bytes: &[u8]) -> Dense {
+    match fine {
+        Fine::F16 => Dense::F16(
+            bytes
+                .chunks_exact(2)
+                .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+                .collect(),
+        ),
+        Fine::F32 => Dense::F32(scalar::floats(bytes).collect()),
+    }
+}
+
+/// Components as f32, which holds every f16 exactly.
+pub(crate) fn widened(dense: &Dense) -> Vec<f32> {
+    match dense {
+        Dense::F16(_) => scalar::widen(bytes_of(dense)).collect(),
+        Dense::F32(values) => values.clone(),
+    }
+}
+
+fn best() -> Isa {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let wide = [
+            std::arch::is_x86_feature_detected!("avx512f"),
+            std::arch::is_x86_feature_detected!("avx512bw"),
+            std::arch::is_x86_feature_detected!("avx512vl"),
+        ];
+        if wide == [true; 3] {
+            return Isa::Avx512;
+        }
+        let has = [
+            std::arch::is_x86_feature_detected!("avx2"),
+            std::arch::is_x86_feature_detected!("fma"),
+            std::arch::is_x86_feature_detected!("f16c"),
+        ];
+        if has == [true; 3] {
+            return Isa::Avx2;
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        return Isa::Neon;
+    }
+    Isa::Scalar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+    use proptest::prelude::*;
+
+    fn isas() -> Vec<Isa> {
+        let mut isas = vec![Isa::Scalar, best()];
+        #[cfg(target_arch = "x86_64")]
+        if best() == Isa::Avx512 {
+            isas.push(Isa::Avx2);
+        }
+        isas
+    }
+
+    fn check(query: &[f32], row: &[f32]) {
+        let halves: Vec<u16> = row.iter().map(|value| f16::from_f32(*value).to_bits()).collect();
+        for dense in [Dense::F16(halves), Dense::F32(row.to_vec())] {
+            let fine = if matches!(dense, Dense::F16(_)) {
+                Fine::F16
+            } else {
+                Fine::F32
+            };
+            let exact: Vec<f64> = widened(&dense).iter().map(|value| f64::from(*value)).collect();
+            for sum in [Sum::Dot, Sum::Squares, Sum::Absolutes] {
+                let terms = query.iter().zip(&exact).map(|(left, right)| (f64::from(*left), *right));
+                let terms: Vec<f64> = match sum {
+                    Sum::Dot => terms.map(|(left, right)| left * right).collect(),
+                    Sum::Squares => terms.map(|(left, right)| (left - right) * (left - right)).collect(),
+                    Sum::Absolutes => terms.map(|(left, right)| (left - right).abs()).collect(),
+                };
+                let (expected, size): (f64, f64) = (terms.iter().sum(), terms.iter().map(|term| term.abs()).sum());
+                for isa in isas() {
+                    let found = Kernel { sum, fine, isa }.sum(query, bytes_of(&dense));
+                    let error = (f64::from(found) - expected).abs();
+                    assert!(
+                        error <= 1e-5 * size + 1e-6,
+                        "{isa:?} {sum:?} {fine:?}: {found}, expected {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_lengths_agree_with_double_precision() {
+        for length in (0..130).chain([383, 384, 768, 1023, 8192]) {
+            let value = |at: usize| ((at * 7919 + length) % 1009) as f32 / 504.0 - 1.0;
+            let query: Vec<f32> = (0..length).map(|at| value(at + 31)).collect();
+            let row: Vec<f32> = (0..length).map(value).collect();
+            check(&query, &row);
+        }
+    }
+
+    #[test]
+    fn every_finite_half_is_widened_exactly() {
+        let finite: Vec<u16> = (0..=u16::MAX)
+            .filter(|bits| f16::from_bits(*bits).is_finite())
+            .collect();
+        for bits in finite.chunks(97) {
+            let dense = Dense::F16(bits.to_vec());
+            for isa in isas() {
+                for (at, bits) in bits.iter().enumerate() {
+                    let mut query = vec![0.0; dense.len()];
+                    query[at] = 1.0;
+                    let found = Kernel {
+                        sum: Sum::Dot,
+                        fine: Fine::F16,
+                        isa,
+                    }
+                    .sum(&query, bytes_of(&dense));
+                    assert_eq!(found, f16::from_bits(*bits).to_f32(), "{isa:?} {bits:#06x}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_agree(pairs in prop::collection::vec((-4.0f32..4.0, -4.0f32..4.0), 0..200)) {
+            let (query, row): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            check(&query, &row);
+        }
+    }
+}
