@@ -35,7 +35,7 @@ pub enum ReadLevel {
 }
 
 impl ReadLevel {
-    fn into_wire(self) -> v1::ReadLevel {
+    pub(crate) fn into_wire(self) -> v1::ReadLevel {
         use v1::read_level::{Any, Bounded, Kind, Linearizable};
         let kind = match self {
             ReadLevel::Linearizable => Kind::Linearizable(Linearizable {}),
