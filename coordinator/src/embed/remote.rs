@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Request, StatusCode, Uri, header::CONTENT_TYPE};
+use granum_proto::limits::DIMENSION_MAX;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
@@ -18,9 +19,6 @@ use super::{EmbedError, MAX_TEXTS_PER_CALL, MAX_WAITING_TEXTS};
 
 /// Texts in one request: what Text Embeddings Inference takes by default.
 const BATCH_TEXTS: usize = 32;
-
-/// Values of a vector, at most: it bounds what is read of an answer.
-const MAX_DIMENSION: usize = 65_536;
 
 /// Requests in flight to one endpoint.
 const MAX_REQUESTS: usize = 8;
@@ -41,7 +39,7 @@ pub struct Endpoint {
     pub model: String,
     /// Raised by whoever changes the model behind the same name.
     pub version: u32,
-    /// Values of a vector, 1 to 65,536.
+    /// Values of a vector, 1 to [`DIMENSION_MAX`].
     pub dimension: usize,
     /// Time that one request of at most 32 texts may take.
     pub timeout: Duration,
@@ -102,9 +100,9 @@ impl Remote {
             _ => Err("a URL must begin with http://"),
         };
         let form = form.map_err(refuse)?;
-        if !(1..=MAX_DIMENSION).contains(&endpoint.dimension) || endpoint.timeout.is_zero() {
+        if !(1..=DIMENSION_MAX as usize).contains(&endpoint.dimension) || endpoint.timeout.is_zero() {
             let (is, timeout) = (endpoint.dimension, endpoint.timeout);
-            let why = format!("dimension {is} must be 1 to {MAX_DIMENSION}, timeout {timeout:?} above 0");
+            let why = format!("dimension {is} must be 1 to {DIMENSION_MAX}, timeout {timeout:?} above 0");
             return Err(refuse(&why));
         }
         let name = format!("remote/{}", endpoint.model);
