@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::{Disk, DiskError, File, Operation};
 
@@ -23,6 +23,14 @@ pub const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Where syncs wait while they are held.
+#[derive(Debug, Default)]
+struct Gate {
+    held: Mutex<bool>,
+    opened: Condvar,
 }
 
 /// What goes wrong. Counts start when the faults are set.
@@ -101,6 +109,12 @@ impl MemoryDisk {
         self.lock().changes
     }
 
+    /// Lets every sync of a file wait from now on, as a slow disk does, or go on.
+    pub fn hold_syncs(&self, held: bool) {
+        *lock(&self.gate.held) = held;
+        self.gate.opened.notify_all();
+    }
+
     /// What is left after a crash at this moment. The old disk lives on apart; whoever holds it is a ghost.
     pub fn crash(&self, survival: Survival) -> MemoryDisk {
         let state = self.lock();
@@ -136,6 +150,7 @@ impl MemoryDisk {
         }
         MemoryDisk {
             state: Arc::new(Mutex::new(survivor)),
+            gate: Arc::default(),
         }
     }
 
@@ -522,6 +537,12 @@ impl File for MemoryFile {
     }
 
     fn sync_data(&self) -> Result<(), DiskError> {
+        let gate = &self.disk.gate;
+        drop(
+            gate.opened
+                .wait_while(lock(&gate.held), |held| *held)
+                .expect("see lock"),
+        );
         let _state = self.disk.change(Operation::Sync, &self.path)?;
         lock(&self.content).sync();
         Ok(())

@@ -23,6 +23,8 @@
 //!   as it was, and can be opened again.
 //! - An error of the disk itself ends the log: after a failed sync nobody knows what is durable. It must be opened anew.
 
+#[cfg(test)]
+mod crash_test;
 mod group;
 mod membership;
 mod queue;
@@ -31,6 +33,8 @@ mod record;
 mod recover;
 mod segment;
 mod state;
+#[cfg(test)]
+mod suite_test;
 mod writer;
 
 use std::io;

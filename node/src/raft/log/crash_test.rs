@@ -1,0 +1,568 @@
+//! Is everything that was confirmed there after a crash, and nothing else?
+//!
+//! The oracle is the list of states that the log's one order of facts leads through. After a crash, what is recovered
+//! must be one of them, and none from before the last confirmation. A script is cut at every call that changes the disk,
+//! under every kind of survival; random scripts are cut at random, recovered and cut again. Then every byte is flipped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
+use proptest::prelude::*;
+
+use super::{GroupLog, Log, LogError, LogOptions};
+use crate::disk::{Disk, Faults, MemoryDisk, Survival};
+use crate::raft::type_config::{Command, Entry, GroupId, LogId, Membership, Payload, Peer, Vote, log_id};
+
+const DIR: &str = "/log";
+const GROUPS: [GroupId; 3] = [1, 2, 3];
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Append {
+        group: GroupId,
+        count: u64,
+        bytes: usize,
+    },
+    Vote {
+        group: GroupId,
+    },
+    /// So many entries from the end on are truncated.
+    Truncate {
+        group: GroupId,
+        count: u64,
+    },
+    /// All but so many entries are purged; if `beyond`, these and some that never were.
+    Purge {
+        group: GroupId,
+        keep: u64,
+        beyond: bool,
+    },
+    Committed {
+        group: GroupId,
+    },
+    Drop {
+        group: GroupId,
+    },
+}
+
+/// What the log holds of one group, as far as it must survive.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    entries: BTreeMap<u64, Entry>,
+}
+
+type World = BTreeMap<GroupId, Model>;
+
+impl Model {
+    fn last(&self) -> Option<LogId> {
+        self.entries
+            .values()
+            .next_back()
+            .map(|entry| entry.log_id)
+            .or(self.purged)
+    }
+}
+
+/// A log under test and what it has lived through.
+struct Run {
+    log: Log,
+    life: Life,
+}
+
+/// All states that a log's facts have led through, and its disk.
+#[derive(Clone)]
+struct Life {
+    disk: MemoryDisk,
+    worlds: Vec<World>,
+    /// The first of `worlds` that a crash may leave.
+    confirmed: usize,
+    term: u64,
+}
+
+fn options() -> LogOptions {
+    LogOptions {
+        create: true,
+        segment_bytes: 8 << 10,
+        cache_bytes: 2 << 10,
+        reserve_bytes: 0,
+        space_interval: Duration::from_secs(1),
+        ..LogOptions::default()
+    }
+}
+
+fn open(disk: &MemoryDisk) -> Result<Log, LogError> {
+    disk.create_dir_all(Path::new(DIR))?;
+    Log::open(Arc::new(disk.clone()), Path::new(DIR), options())
+}
+
+/// An entry whose payload tells it from every other.
+fn entry(group: GroupId, term: u64, index: u64, bytes: usize) -> Entry {
+    let payload = match index % 5 {
+        0 => Payload::Blank,
+        1 => {
+            let peers = BTreeMap::from([(term, Peer { node_id: group }), (term + 1, Peer { node_id: index })]);
+            Payload::Membership(Membership::new(vec![[term].into()], peers).unwrap())
+        }
+        _ => Payload::Normal(Command([group as u8, term as u8, index as u8].repeat(bytes / 3).into())),
+    };
+    Entry {
+        log_id: log_id(term, index),
+        payload,
+    }
+}
+
+impl Run {
+    fn new(disk: MemoryDisk) -> Self {
+        let log = open(&disk).unwrap();
+        Self {
+            log,
+            life: Life {
+                disk,
+                worlds: vec![World::new()],
+                confirmed: 0,
+                term: 1,
+            },
+        }
+    }
+
+    fn world(&self) -> World {
+        self.life.worlds.last().unwrap().clone()
+    }
+
+    fn model(&self, group: GroupId) -> Model {
+        self.world().remove(&group).unwrap_or_default()
+    }
+
+    fn note(&mut self, group: GroupId, change: impl FnOnce(&mut Model)) {
+        let mut world = self.world();
+        change(world.entry(group).or_default());
+        self.life.worlds.push(world);
+    }
+
+    /// Does one thing; `Err`: the power went.
+    async fn step(&mut self, op: Op) -> Result<(), String> {
+        let confirms = !matches!(op, Op::Truncate { .. } | Op::Purge { .. } | Op::Committed { .. });
+        let done = self.act(op).await;
+        if done.is_ok() && confirms {
+            self.life.confirmed = self.life.worlds.len() - 1;
+        }
+        done
+    }
+
+    async fn act(&mut self, op: Op) -> Result<(), String> {
+        match op {
+            Op::Append { group, count, bytes } => {
+                let next = self.model(group).last().map_or(0, |last| last.index + 1);
+                let entries: Vec<Entry> = (next..next + count)
+                    .map(|at| entry(group, self.life.term, at, bytes))
+                    .collect();
+                for entry in &entries {
+                    self.note(group, |model| {
+                        drop(model.entries.insert(entry.log_id.index, entry.clone()))
+                    });
+                }
+                let mut log = self.group(group)?;
+                log.blocking_append(entries).await.map_err(|error| error.to_string())
+            }
+            Op::Vote { group } => {
+                self.life.term += 1;
+                let vote = Vote::new(self.life.term, group);
+                self.note(group, |model| model.vote = Some(vote));
+                self.group(group)?
+                    .save_vote(&vote)
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            Op::Truncate { group, count } => {
+                let model = self.model(group);
+                let kept = model.entries.len().saturating_sub(count as usize);
+                let last = model
+                    .entries
+                    .values()
+                    .take(kept)
+                    .next_back()
+                    .map(|entry| entry.log_id)
+                    .or(model.purged);
+                self.life.term += 1;
+                self.note(group, |model| {
+                    drop(model.entries.split_off(&last.map_or(0, |last| last.index + 1)))
+                });
+                self.group(group)?
+                    .truncate_after(last)
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            Op::Purge { group, keep, beyond } => {
+                let model = self.model(group);
+                let gone = model.entries.len().saturating_sub(keep as usize);
+                let last = match beyond {
+                    true => Some(log_id(self.life.term, model.last().map_or(0, |last| last.index) + 7)),
+                    false => model.entries.values().take(gone).next_back().map(|entry| entry.log_id),
+                };
+                let Some(last) = last else { return Ok(()) };
+                self.note(group, |model| {
+                    model.entries = model.entries.split_off(&(last.index + 1));
+                    model.purged = Some(last);
+                });
+                self.group(group)?.purge(last).await.map_err(|error| error.to_string())
+            }
+            Op::Committed { group } => {
+                let last = self.model(group).last();
+                self.group(group)?
+                    .save_committed(last)
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            Op::Drop { group } => {
+                let mut world = self.world();
+                world.remove(&group);
+                self.life.worlds.push(world);
+                self.log.drop_group(group).await.map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn group(&self, group: GroupId) -> Result<GroupLog, String> {
+        self.log.group(group).map_err(|error| error.to_string())
+    }
+}
+
+impl Life {
+    /// Crashes, recovers, and goes on from what is there, which must be a state that may be there.
+    async fn crash(&self, survival: Survival) -> Run {
+        let disk = self.disk.crash(survival);
+        let log = open(&disk).unwrap_or_else(|error| panic!("{survival:?}: {error}"));
+        let found = recovered(&log).await;
+        let allowed = &self.worlds[self.confirmed..];
+        let matching = allowed.iter().any(|world| without_empty(world) == found);
+        assert!(matching, "{survival:?}: found {found:#?}\nnone of {allowed:#?}");
+        Run {
+            log,
+            life: Life {
+                disk,
+                worlds: vec![found],
+                confirmed: 0,
+                term: self.term + 1,
+            },
+        }
+    }
+}
+
+fn without_empty(world: &World) -> World {
+    let held = world.iter().filter(|(_, model)| **model != Model::default());
+    held.map(|(group, model)| (*group, model.clone())).collect()
+}
+
+async fn recovered(log: &Log) -> World {
+    let mut world = World::new();
+    for id in log.groups() {
+        let mut group = log.group(id).unwrap_or_else(|error| panic!("{error}"));
+        let entries = group.try_get_log_entries(..).await.unwrap();
+        let state = group.get_log_state().await.unwrap();
+        let model = Model {
+            vote: group.read_vote().await.unwrap(),
+            purged: state.last_purged_log_id,
+            entries: entries.into_iter().map(|entry| (entry.log_id.index, entry)).collect(),
+        };
+        assert_eq!(state.last_log_id, model.last());
+        let committed = group.read_committed().await.unwrap();
+        assert!(
+            committed <= model.last(),
+            "{committed:?} is committed, and the log ends with {:?}",
+            model.last()
+        );
+        world.insert(id, model);
+    }
+    without_empty(&world)
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+fn survivals() -> Vec<Survival> {
+    let seeded = (0..4).flat_map(|seed| [Survival::Prefix(seed), Survival::Scattered(seed)]);
+    [Survival::Everything, Survival::Synced]
+        .into_iter()
+        .chain(seeded)
+        .collect()
+}
+
+/// Fills several segments, frees some, carries and truncates.
+fn script() -> Vec<Op> {
+    let mut script = vec![
+        Op::Vote { group: 1 },
+        Op::Append {
+            group: 1,
+            count: 3,
+            bytes: 30,
+        },
+        Op::Committed { group: 1 },
+        Op::Append {
+            group: 2,
+            count: 6,
+            bytes: 900,
+        },
+        Op::Append {
+            group: 3,
+            count: 4,
+            bytes: 900,
+        },
+        Op::Truncate { group: 3, count: 2 },
+        Op::Append {
+            group: 3,
+            count: 3,
+            bytes: 700,
+        },
+        Op::Committed { group: 3 },
+        Op::Purge {
+            group: 2,
+            keep: 1,
+            beyond: false,
+        },
+        Op::Vote { group: 3 },
+    ];
+    for _ in 0..6 {
+        script.push(Op::Append {
+            group: 2,
+            count: 5,
+            bytes: 900,
+        });
+        script.push(Op::Committed { group: 2 });
+        script.push(Op::Purge {
+            group: 2,
+            keep: 2,
+            beyond: false,
+        });
+    }
+    script.extend([
+        Op::Purge {
+            group: 3,
+            keep: 0,
+            beyond: true,
+        },
+        Op::Append {
+            group: 3,
+            count: 2,
+            bytes: 600,
+        },
+        Op::Drop { group: 1 },
+        Op::Append {
+            group: 1,
+            count: 2,
+            bytes: 60,
+        },
+    ]);
+    script
+}
+
+#[test]
+fn a_crash_at_any_call_to_the_disk_loses_nothing_confirmed() {
+    block_on(async {
+        let mut whole = Run::new(MemoryDisk::new());
+        whole.life.disk.set_faults(Faults::default());
+        for op in script() {
+            whole.step(op).await.unwrap();
+        }
+        assert!(
+            whole.log.stats().freed_segments > 2,
+            "the script frees segments: {:?}",
+            whole.log.stats()
+        );
+        whole.log.shutdown();
+        let calls = whole.life.disk.changes();
+        for cut in 0..=calls {
+            let mut run = Run::new(MemoryDisk::new());
+            run.life.disk.set_faults(Faults {
+                power_cut_after: Some(cut),
+                ..Faults::default()
+            });
+            for op in script() {
+                if run.step(op).await.is_err() {
+                    break;
+                }
+            }
+            for survival in survivals() {
+                let mut again = run.life.crash(survival).await;
+                // It goes on from there, and comes back once more.
+                for group in GROUPS {
+                    again
+                        .step(Op::Append {
+                            group,
+                            count: 2,
+                            bytes: 90,
+                        })
+                        .await
+                        .unwrap();
+                }
+                again.life.crash(Survival::Synced).await;
+            }
+        }
+    });
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let group = prop::sample::select(GROUPS.to_vec());
+    prop_oneof![
+        6 => (group.clone(), 1..6_u64, 0..1500_usize).prop_map(|(group, count, bytes)| Op::Append { group, count, bytes }),
+        2 => group.clone().prop_map(|group| Op::Vote { group }),
+        2 => (group.clone(), 0..5_u64).prop_map(|(group, count)| Op::Truncate { group, count }),
+        2 => (group.clone(), 0..6_u64, prop::bool::weighted(0.2))
+            .prop_map(|(group, keep, beyond)| Op::Purge { group, keep, beyond }),
+        2 => group.clone().prop_map(|group| Op::Committed { group }),
+        1 => group.prop_map(|group| Op::Drop { group }),
+    ]
+}
+
+fn any_survival() -> impl Strategy<Value = Survival> {
+    prop_oneof![
+        Just(Survival::Everything),
+        Just(Survival::Synced),
+        any::<u64>().prop_map(Survival::Prefix),
+        any::<u64>().prop_map(Survival::Scattered),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn crash_after_crash_loses_nothing_confirmed_and_invents_nothing(
+        lives in prop::collection::vec((prop::collection::vec(any_op(), 1..25), 0..120_u64, any_survival()), 1..4)
+    ) {
+        block_on(async {
+            let mut run = Run::new(MemoryDisk::new());
+            for (script, cut, survival) in lives {
+                run.life.disk.set_faults(Faults { power_cut_after: Some(cut), ..Faults::default() });
+                for op in script {
+                    // A committed id must name an entry that stays: openraft truncates no committed entry.
+                    let unsafe_here = matches!(op, Op::Truncate { .. } | Op::Drop { .. });
+                    if unsafe_here && committed(&run.log) {
+                        continue;
+                    }
+                    if run.step(op).await.is_err() {
+                        break;
+                    }
+                }
+                run = run.life.crash(survival).await;
+            }
+        });
+    }
+}
+
+fn committed(log: &Log) -> bool {
+    log.shared
+        .lock()
+        .state
+        .groups
+        .values()
+        .any(|group| group.committed.value.is_some())
+}
+
+#[test]
+fn no_flipped_byte_goes_unseen_and_only_its_group_is_closed() {
+    block_on(async {
+        let mut run = Run::new(MemoryDisk::new());
+        for op in script() {
+            run.step(op).await.unwrap();
+        }
+        run.log.shutdown();
+        let whole = recovered(&open(&run.life.disk.crash(Survival::Everything)).unwrap()).await;
+        let (mut closed_logs, mut closed_groups) = (0, 0);
+        for name in run
+            .life
+            .disk
+            .list(Path::new(DIR))
+            .unwrap()
+            .iter()
+            .filter(|name| name.ends_with(".log"))
+        {
+            let path = Path::new(DIR).join(name);
+            for offset in (0..used_bytes(&run.life.disk, &path)).step_by(3) {
+                let disk = run.life.disk.crash(Survival::Everything);
+                disk.flip(&path, offset, 0x41);
+                let log = match open(&disk) {
+                    Ok(log) => log,
+                    Err(error) => {
+                        assert!(error.to_string().contains(name), "{error}");
+                        closed_logs += 1;
+                        continue;
+                    }
+                };
+                let damaged: Vec<GroupId> = log.groups().into_iter().filter(|id| log.group(*id).is_err()).collect();
+                if damaged.is_empty() {
+                    // The record was of a group that has been dropped since.
+                    assert_eq!(recovered(&log).await, whole, "byte {offset} of {name} flipped unseen");
+                    continue;
+                }
+                assert_eq!(damaged.len(), 1, "byte {offset} of {name}");
+                let LogError::Group { group, cause } = log.group(damaged[0]).unwrap_err() else {
+                    panic!("{damaged:?}")
+                };
+                assert!(cause.to_string().contains(name), "{cause}");
+                closed_groups += 1;
+                log.drop_group(group).await.unwrap();
+                let mut others = whole.clone();
+                others.remove(&group);
+                assert_eq!(recovered(&log).await, others, "byte {offset} of {name}");
+            }
+        }
+        assert!(
+            closed_logs > 100 && closed_groups > 100,
+            "{closed_logs} logs, {closed_groups} groups"
+        );
+    });
+}
+
+/// Bytes of a file up to the last that is not zero.
+fn used_bytes(disk: &MemoryDisk, path: &Path) -> u64 {
+    let file = disk.open(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(0, &mut bytes).unwrap();
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last as u64 + 1)
+}
+
+#[tokio::test]
+async fn a_damaged_group_holds_its_segments_until_it_is_dropped() {
+    let mut run = Run::new(MemoryDisk::new());
+    run.step(Op::Append {
+        group: 1,
+        count: 3,
+        bytes: 300,
+    })
+    .await
+    .unwrap();
+    run.step(Op::Append {
+        group: 2,
+        count: 3,
+        bytes: 300,
+    })
+    .await
+    .unwrap();
+    run.log.shutdown();
+    let disk = run.life.disk.crash(Survival::Everything);
+    disk.flip(Path::new("/log/0000000000000001.log"), 64 + 69 + 69 + 50 + 80, 1);
+    let log = open(&disk).unwrap();
+    assert!(matches!(log.group(1), Err(LogError::Group { group: 1, .. })));
+    let mut busy = log.group(2).unwrap();
+    for index in 3..40 {
+        busy.blocking_append([entry(2, 9, index, 900)]).await.unwrap();
+        busy.purge(log_id(9, index)).await.unwrap();
+    }
+    assert_eq!(
+        log.stats().freed_segments,
+        0,
+        "its loss must not come to look like an empty log"
+    );
+    log.drop_group(1).await.unwrap();
+    assert!(log.stats().freed_segments > 0 || log.group(1).unwrap().is_fresh());
+}
