@@ -1,0 +1,206 @@
+//! Real processes for the cluster tests: start, kill, terminate, start again on the same directory and ports.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use granum_client::Client;
+
+const NODES: usize = 3;
+const COORDINATORS: usize = 2;
+/// A debug build on a busy machine; a cluster is ready in a few seconds.
+const START_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Three nodes and two coordinators, killed when dropped.
+pub struct Cluster {
+    directory: tempfile::TempDir,
+    nodes: Vec<Process>,
+    coordinators: Vec<Process>,
+}
+
+struct Process {
+    arguments: Vec<String>,
+    /// Data and Raft port of a node, HTTP and gRPC port of a coordinator.
+    ports: [u16; 2],
+    metrics: u16,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts all processes and returns when all are ready.
+    pub async fn start() -> Cluster {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ports = free_ports(3 * (NODES + COORDINATORS));
+        let trio = |at: usize| [ports[3 * at], ports[3 * at + 1], ports[3 * at + 2]];
+        let addresses: Vec<String> = (0..NODES).map(|node| format!("127.0.0.1:{}", trio(node)[0])).collect();
+        let nodes = (0..NODES).map(|node| Process::node(directory.path(), node, trio(node), &addresses.join(",")));
+        let coordinators =
+            (0..COORDINATORS).map(|at| Process::coordinator(directory.path(), at, trio(NODES + at), &addresses.join(",")));
+        let mut cluster = Cluster { nodes: nodes.collect(), coordinators: coordinators.collect(), directory };
+        cluster.nodes.iter_mut().chain(&mut cluster.coordinators).for_each(Process::start);
+        for process in cluster.nodes.iter().chain(&cluster.coordinators) {
+            process.wait_ready().await;
+        }
+        cluster
+    }
+
+    /// A client that knows both coordinators.
+    pub fn client(&self) -> Client {
+        let urls = self.coordinators.iter().map(|coordinator| format!("http://127.0.0.1:{}", coordinator.ports[1]));
+        let builder = urls.fold(Client::builder(), |builder, url| builder.url(url));
+        builder.timeout(Duration::from_secs(60)).build().expect("two valid URLs")
+    }
+
+    /// SIGKILL.
+    pub fn kill_node(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    /// Starts a killed node again, on its directory and ports.
+    pub fn start_node(&mut self, node: usize) {
+        self.nodes[node].start();
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn terminate_node(&mut self, node: usize) -> Option<i32> {
+        self.nodes[node].terminate()
+    }
+
+    /// SIGKILL.
+    pub fn kill_coordinator(&mut self, coordinator: usize) {
+        self.coordinators[coordinator].kill();
+    }
+
+    /// Starts a killed coordinator again and returns when it is ready.
+    pub async fn start_coordinator(&mut self, coordinator: usize) {
+        self.coordinators[coordinator].start();
+        self.coordinators[coordinator].wait_ready().await;
+    }
+
+    /// How many directories of shards all nodes have together.
+    pub fn shard_directories(&self) -> usize {
+        let shards = |node: usize| std::fs::read_dir(self.directory.path().join(format!("node{node}/shards")));
+        (0..NODES).filter_map(|node| shards(node).ok()).map(Iterator::count).sum()
+    }
+}
+
+impl Process {
+    fn node(directory: &Path, node: usize, [data, raft, metrics]: [u16; 3], bootstrap: &str) -> Process {
+        let name = format!("node{node}");
+        let arguments = vec![
+            "node".to_owned(),
+            format!("--data-dir={}", directory.join(&name).display()),
+            format!("--listen-data=127.0.0.1:{data}"),
+            format!("--listen-raft=127.0.0.1:{raft}"),
+            format!("--listen-metrics=127.0.0.1:{metrics}"),
+            format!("--bootstrap={bootstrap}"),
+        ];
+        Process { arguments, ports: [data, raft], metrics, log: directory.join(format!("{name}.log")), child: None }
+    }
+
+    fn coordinator(directory: &Path, at: usize, [http, grpc, metrics]: [u16; 3], nodes: &str) -> Process {
+        let arguments = vec![
+            "coordinator".to_owned(),
+            format!("--nodes={nodes}"),
+            format!("--listen-http=127.0.0.1:{http}"),
+            format!("--listen-grpc=127.0.0.1:{grpc}"),
+            format!("--listen-metrics=127.0.0.1:{metrics}"),
+        ];
+        let log = directory.join(format!("coordinator{at}.log"));
+        Process { arguments, ports: [http, grpc], metrics, log, child: None }
+    }
+
+    fn start(&mut self) {
+        assert!(self.child.is_none(), "already started");
+        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let mut command = Command::new(binary());
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().expect("the binary starts"));
+    }
+
+    async fn wait_ready(&self) {
+        let url = SocketAddr::from(([127, 0, 0, 1], self.metrics));
+        let started = Instant::now();
+        while !is_ready(url) {
+            assert!(started.elapsed() < START_DEADLINE, "{:?} is not ready:\n{}", self.arguments, self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn kill(&mut self) {
+        let mut child = self.child.take().expect("a running process");
+        child.kill().expect("SIGKILL is delivered");
+        child.wait().expect("a killed process ends");
+    }
+
+    fn terminate(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("a running process");
+        let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(kill.expect("kill runs").success());
+        child.wait().expect("a terminated process ends").code()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        for process in self.nodes.iter_mut().chain(&mut self.coordinators) {
+            if let Some(mut child) = process.child.take() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            if failed {
+                let log = process.log();
+                let tail: Vec<&str> = log.lines().rev().take(15).collect();
+                eprintln!("--- {}", process.log.display());
+                tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
+/// Polls `condition` until it holds.
+pub async fn eventually(what: &str, deadline: Duration, condition: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !condition().await {
+        assert!(started.elapsed() < deadline, "{what}: not within {deadline:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn binary() -> PathBuf {
+    if let Ok(path) = std::env::var("GRANUM_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a path");
+    let beside = test.parent().and_then(Path::parent).map(|target| target.join("granum"));
+    let path = beside.filter(|path| path.exists());
+    path.expect("the binary granum is not in the target folder: cargo build -p granum")
+}
+
+/// Ports that nobody listens on now; all are held until all are found.
+fn free_ports(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    held.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
+}
+
+/// Whether `GET /readyz` answers 200.
+fn is_ready(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        Ok(&answer == b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}
