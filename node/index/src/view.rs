@@ -48,6 +48,17 @@ impl View {
         }
     }
 
+    /// Id and version at a sealed place; `None` if it is dead or the view has no such segment.
+    pub fn sealed_id(&self, place: Place) -> Result<Option<(DocId, u64)>, ReadError> {
+        let live = self.state.segments.iter().find(|live| live.segment.id == place.segment);
+        match live {
+            Some(live) if place.row < live.segment.rows && !live.dead.contains(place.row) => {
+                Ok(Some((live.segment.id(place.row)?, live.segment.version(place.row)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The live document of that id, wherever it is. `hint` saves looking for it in the segments; a wrong one only costs
     /// time, so a table id -> place that runs ahead of or behind this view is fine.
     pub fn get(&self, id: &DocId, hint: Option<Place>) -> Result<Option<Document>, ReadError> {

@@ -1,6 +1,6 @@
 //! Has this request had its effect already? The table that makes a repeated write happen once.
 //!
-//! Key: the client's request id and an operation's ordinal in the client's batch; value: what was answered. The table is
+//! Key: the client's request id and an operation's ordinal in the client's request; value: what was answered. The table is
 //! replicated state: it changes by log entries only, never by a clock, and every seal carries it. It is bounded by
 //! weight ([`DEDUP_BYTES_MAX`]); what leaves it is remembered by hash for [`DEDUP_EXPIRED_MAX`] requests more, so that a
 //! retry that comes too late is refused as expired instead of applied again. Later still it can't be told from a new one.
@@ -37,22 +37,22 @@ impl Answered {
     }
 }
 
-/// Whether a request is new.
+/// Whether operations of a request are new.
 #[derive(Debug, PartialEq)]
 pub enum Seen<'a> {
-    /// Never heard of it.
+    /// Never heard of them.
     New,
-    /// It was answered.
-    Answered(&'a Answered),
-    /// It was answered so long ago that the answer is gone.
+    /// Some or all of them were answered, by these commands, oldest first.
+    Answered(Vec<&'a Answered>),
+    /// Answers to this request have left the table: these operations may be among them.
     Expired,
 }
 
-/// Answers by request id, the oldest leaving first.
+/// Answers by request id, the oldest leaving first. A request has one answer for each command that it became.
 #[derive(Clone, Debug, Default)]
 pub struct Dedup {
-    answers: HashMap<RequestId, Answered>,
-    /// Request ids by age; each is in `answers`.
+    answers: HashMap<RequestId, VecDeque<Answered>>,
+    /// Request ids by age of their answers: each as often as it has answers.
     order: VecDeque<RequestId>,
     weight: usize,
     expired: HashSet<u64>,
@@ -61,22 +61,26 @@ pub struct Dedup {
 }
 
 impl Dedup {
-    /// What is known of a request.
-    pub fn seen(&self, request: RequestId) -> Seen<'_> {
-        match self.answers.get(&request) {
-            Some(answered) => Seen::Answered(answered),
-            None if self.expired.contains(&fingerprint(request)) => Seen::Expired,
-            None => Seen::New,
+    /// What is known of the operations of a request that have these ordinals (none: of the request as a whole).
+    pub fn seen(&self, request: RequestId, ordinals: &[u32]) -> Seen<'_> {
+        let wanted: HashSet<&u32> = ordinals.iter().collect();
+        let concerns = |answered: &&Answered| {
+            answered.ordinals == ordinals || answered.ordinals.iter().any(|ordinal| wanted.contains(ordinal))
+        };
+        let answers = self.answers.get(&request).into_iter().flatten();
+        let concerned: Vec<&Answered> = answers.filter(concerns).collect();
+        match concerned.is_empty() {
+            false => Seen::Answered(concerned),
+            true if self.expired.contains(&fingerprint(request)) => Seen::Expired,
+            true => Seen::New,
         }
     }
 
-    /// Remembers an answer. A request that had one keeps its age: its window doesn't begin again.
+    /// Remembers the answer to a command.
     pub fn remember(&mut self, request: RequestId, answered: Answered) {
         self.weight += answered.weight();
-        match self.answers.insert(request, answered) {
-            Some(earlier) => self.weight -= earlier.weight(),
-            None => self.order.push_back(request),
-        }
+        self.answers.entry(request).or_default().push_back(answered);
+        self.order.push_back(request);
         while self.weight > DEDUP_BYTES_MAX && self.order.len() > 1 {
             self.expire_oldest();
         }
@@ -84,7 +88,11 @@ impl Dedup {
 
     fn expire_oldest(&mut self) {
         let Some(request) = self.order.pop_front() else { return };
-        let answered = self.answers.remove(&request).expect("every ordered id has an answer");
+        let answers = self.answers.get_mut(&request).expect("every ordered id has an answer");
+        let answered = answers.pop_front().expect("as many as the id is ordered times");
+        if answers.is_empty() {
+            self.answers.remove(&request);
+        }
         self.weight -= answered.weight();
         self.remember_expired(fingerprint(request));
     }
@@ -99,7 +107,7 @@ impl Dedup {
         }
     }
 
-    /// Requests whose answers are held.
+    /// Answers that are held.
     pub fn len(&self) -> usize {
         self.order.len()
     }
@@ -111,8 +119,11 @@ impl Dedup {
 
     /// The table as a seal keeps it.
     pub fn write(&self) -> DedupTable {
+        let mut taken: HashMap<RequestId, usize> = HashMap::new();
         let entry = |request: &RequestId| {
-            let answered = &self.answers[request];
+            let at = taken.entry(*request).or_default();
+            let answered = &self.answers[request][*at];
+            *at += 1;
             DedupEntry {
                 request_id: request.0.to_vec().into(),
                 digest: answered.digest,
@@ -141,9 +152,6 @@ impl Dedup {
                 // A copy: the entry's bytes may share the whole manifest's.
                 applied: Bytes::copy_from_slice(&entry.applied),
             };
-            if dedup.answers.contains_key(&request) {
-                return Err(format!("dedup: request {request} stands twice"));
-            }
             dedup.remember(request, answered);
         }
         Ok(dedup)
@@ -177,19 +185,39 @@ mod tests {
         for number in 0..4 {
             dedup.remember(request(number), answered(number, bytes));
         }
-        assert_eq!(dedup.seen(request(0)), Seen::Expired);
-        assert_eq!(dedup.seen(request(1)), Seen::Answered(&answered(1, bytes)));
-        assert_eq!(dedup.seen(request(9)), Seen::New);
+        assert_eq!(dedup.seen(request(0), &[0]), Seen::Expired);
+        assert_eq!(dedup.seen(request(1), &[0]), Seen::Answered(vec![&answered(1, bytes)]));
+        assert_eq!(dedup.seen(request(9), &[0]), Seen::New);
         assert_eq!(dedup.len(), 3);
+    }
+
+    #[test]
+    fn commands_of_one_request_are_told_apart_by_their_ordinals() {
+        let mut dedup = Dedup::default();
+        let of = |ordinals: &[u32]| Answered {
+            digest: 1,
+            ordinals: ordinals.to_vec(),
+            applied: Bytes::new(),
+        };
+        dedup.remember(request(1), of(&[0, 1]));
+        dedup.remember(request(1), of(&[5]));
+        assert_eq!(dedup.seen(request(1), &[2, 3]), Seen::New);
+        assert_eq!(dedup.seen(request(1), &[]), Seen::New);
+        assert_eq!(
+            dedup.seen(request(1), &[1, 5]),
+            Seen::Answered(vec![&of(&[0, 1]), &of(&[5])])
+        );
+        dedup.remember(request(1), of(&[]));
+        assert_eq!(dedup.seen(request(1), &[]), Seen::Answered(vec![&of(&[])]));
     }
 
     #[test]
     fn one_answer_heavier_than_the_bound_is_still_kept() {
         let mut dedup = Dedup::default();
         dedup.remember(request(1), answered(1, DEDUP_BYTES_MAX + 1));
-        assert!(matches!(dedup.seen(request(1)), Seen::Answered(_)));
+        assert!(matches!(dedup.seen(request(1), &[0]), Seen::Answered(_)));
         dedup.remember(request(2), answered(2, 1));
-        assert_eq!(dedup.seen(request(1)), Seen::Expired);
+        assert_eq!(dedup.seen(request(1), &[0]), Seen::Expired);
     }
 
     #[test]
@@ -208,8 +236,8 @@ mod tests {
     #[test]
     fn a_table_reads_back_with_ages_and_weights() {
         let mut dedup = Dedup::default();
-        for number in 0..6 {
-            dedup.remember(request(number), answered(number, DEDUP_BYTES_MAX / 4));
+        for number in 0..12 {
+            dedup.remember(request(number / 2), answered(number, DEDUP_BYTES_MAX / 8));
         }
         let mut read = Dedup::read(dedup.write()).unwrap();
         assert_eq!(read.write(), dedup.write());
@@ -222,18 +250,16 @@ mod tests {
 
     #[test]
     fn a_damaged_table_is_refused() {
-        let entry = |bytes: usize| DedupEntry {
-            request_id: vec![0; bytes].into(),
+        let entries = vec![DedupEntry {
+            request_id: vec![0; 15].into(),
             ..DedupEntry::default()
-        };
-        for entries in [vec![entry(15)], vec![entry(16), entry(16)]] {
-            assert!(
-                Dedup::read(DedupTable {
-                    entries,
-                    expired: vec![]
-                })
-                .is_err()
-            );
-        }
+        }];
+        assert!(
+            Dedup::read(DedupTable {
+                entries,
+                expired: vec![]
+            })
+            .is_err()
+        );
     }
 }

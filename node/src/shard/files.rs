@@ -68,9 +68,10 @@ pub(super) fn digest(disk: &dyn Disk, path: &Path) -> Result<(u64, u64), DiskErr
     Ok((bytes, hash.digest()))
 }
 
-/// Makes folder `number` under `directory`'s snapshots and links `names` into it.
+/// Makes folder `number` under `directory`'s snapshots and links `names` out of `state` into it.
 pub(super) fn pin(
     disk: &SharedDisk,
+    state: &Path,
     directory: &Path,
     number: u64,
     names: &[String],
@@ -79,7 +80,7 @@ pub(super) fn pin(
     disk.create_dir_all(&path)?;
     let pinned = OwnedDirectory::new(disk.clone(), path);
     for name in names {
-        disk.hard_link(&directory.join(name), &pinned.path.join(name))?;
+        disk.hard_link(&state.join(name), &pinned.path.join(name))?;
     }
     Ok(pinned)
 }

@@ -5,11 +5,17 @@
 //! behind it. [`StateMachine`] is the door through which `raft` drives either kind.
 
 pub mod command;
+pub mod core;
 pub mod dedup;
+pub mod documents;
 mod files;
 pub mod frame;
+pub mod machine;
+pub mod manifest;
 mod point;
 pub mod register;
+pub(crate) mod sealing;
+mod staged;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +23,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use files::OwnedDirectory;
+pub use machine::{Budget, Options, Pinned, ShardMachine, ShardStats};
 pub use register::RegisterMachine;
+pub use sealing::tree_name;
 
 /// Where an entry stands in a group's log. Ordered by term, then index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

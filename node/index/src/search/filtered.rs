@@ -25,6 +25,11 @@ const PROBES_MIN: u64 = 256;
 /// ... and one of so many rows, which costs about half of what the pass over all rows costs.
 const PROBES_SHARE: u64 = 16;
 
+/// Whether a filter wants a document.
+pub fn matches(document: &Document, filter: &Filter) -> Result<bool, SearchError> {
+    Ok(Compiled::new(filter)?.admits(&mut MemorySubject(document))?)
+}
+
 /// A score and a row, ordered by score.
 struct Scored(f32, u32);
 

@@ -198,7 +198,7 @@ impl StateMachine for RegisterMachine {
         }
         let names = [REGISTER_FILE.to_owned()];
         let number = self.snapshots.fetch_add(1, Ordering::Relaxed);
-        let pinned = files::pin(&self.disk, &self.directory, number, &names)?;
+        let pinned = files::pin(&self.disk, &self.directory, &self.directory, number, &names)?;
         let (bytes, digest) = files::digest(self.disk.as_ref(), &pinned.path().join(REGISTER_FILE))?;
         Ok(Some(SnapshotFiles {
             sealed: sealed.clone(),
