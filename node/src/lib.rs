@@ -2,7 +2,9 @@
 #![warn(missing_docs)]
 
 pub mod codec;
+pub mod config;
 pub mod disk;
+pub mod identity;
 pub mod raft;
 pub mod shard;
 pub mod worker;
