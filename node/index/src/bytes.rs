@@ -8,14 +8,6 @@ pub(crate) fn u32_at(table: &[u8], at: usize) -> Option<u32> {
     ))
 }
 
-/// The `at`-th u64 of a table.
-pub(crate) fn u64_at(table: &[u8], at: usize) -> Option<u64> {
-    let start = at.checked_mul(8)?;
-    Some(u64::from_le_bytes(
-        table.get(start..start.checked_add(8)?)?.try_into().ok()?,
-    ))
-}
-
 /// A little-endian field of `N` bytes at `offset`, for frames whose length was checked.
 pub(crate) fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes[offset..offset + N].try_into().expect("the range is N bytes long")

@@ -85,7 +85,7 @@ pub struct Stats {
 
 impl Index {
     /// Opens what a manifest names. Frames and lengths of all files are checked now (milliseconds); content pages when
-    /// they are first read. The directory is created if it is missing.
+    /// they are first read, or by [`verify`](crate::verify()). The directory is created if it is missing.
     pub fn open(
         directory: &Path,
         schema: Schema,

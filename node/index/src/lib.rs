@@ -39,5 +39,6 @@ pub use filter::check as check_filter;
 pub use index::{Built, Frozen, Index, Options, Stats, Writer};
 pub use query::{Found, Params, Query, RowHit, RowRef, Usage, Verify};
 pub use search::filtered::matches;
+pub use segment::verify::{PROBLEMS_MAX, Verified, verify};
 pub use segment::{FileRef, SegmentRef};
 pub use view::View;

@@ -205,7 +205,7 @@ fn is_sparse(indices: &[u32], values: &[f32]) -> bool {
 }
 
 fn is_rows(rows: &Dense, dimension: u32) -> bool {
-    dimension > 0 && !rows.is_empty() && rows.len() % dimension as usize == 0
+    dimension > 0 && !rows.is_empty() && rows.len().is_multiple_of(dimension as usize)
 }
 
 #[cfg(test)]

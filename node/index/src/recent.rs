@@ -51,7 +51,7 @@ impl Recent {
             "row {older:?} and row {row} would both be {:?}",
             document.id
         );
-        if self.rows as usize % CHUNK_ROWS == 0 {
+        if (self.rows as usize).is_multiple_of(CHUNK_ROWS) {
             self.chunks.push(Arc::new(Vec::with_capacity(CHUNK_ROWS)));
         }
         let chunk = self
@@ -74,11 +74,6 @@ impl Recent {
 
     pub fn get(&self, id: &DocId) -> Option<&Arc<Document>> {
         self.by_id[shard(id)].get(id).map(|row| self.document(*row))
-    }
-
-    /// The live row of that id.
-    pub fn row_of(&self, id: &DocId) -> Option<u32> {
-        self.by_id[shard(id)].get(id).copied()
     }
 
     /// The document at `row`, dead or alive.

@@ -64,17 +64,8 @@ impl PagedFile {
         })
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     pub fn footer(&self) -> &Footer {
         &self.footer
-    }
-
-    /// Bytes of the whole file.
-    pub fn file_bytes(&self) -> u64 {
-        self.map.len() as u64
     }
 
     /// A whole section; empty where there is none of that number.

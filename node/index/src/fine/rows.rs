@@ -25,13 +25,14 @@ impl Packing {
         }
     }
 
-    /// Bytes of a section of so many rows.
+    /// Bytes of a section of so many rows: it ends with the last of them. Saturates, as hostile files may claim anything.
     pub fn section_bytes(&self, rows: u64) -> u64 {
         let (group_rows, group_bytes) = self.group();
-        let (whole, rest) = (rows / group_rows as u64, rows % group_rows as u64);
-        whole
-            .saturating_mul(group_bytes as u64)
-            .saturating_add(rest * self.row_bytes as u64)
+        let Some(last) = rows.checked_sub(1) else {
+            return 0;
+        };
+        let group = (last / group_rows as u64).saturating_mul(group_bytes as u64);
+        group.saturating_add((last % group_rows as u64 + 1) * self.row_bytes as u64)
     }
 
     /// Offset of a row in its section.

@@ -8,7 +8,7 @@
 //! {id:016x}.graph.{n:02x}            derived from vector n, may be missing                           (coarse)
 //! ```
 //! All are paged files (`fine`). No file is ever changed: deaths go into a new generation, so a snapshot is hard links.
-//! [`build`] writes a segment; the bytes are drawn in docs/formats/segment.md.
+//! [`build`] writes a segment, [`verify`] checks one offline; the bytes are drawn in docs/formats/segment.md.
 
 pub(crate) mod build;
 pub(crate) mod deleted;
@@ -16,6 +16,7 @@ mod ids;
 pub(crate) mod names;
 mod payload;
 mod vectors;
+pub(crate) mod verify;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -59,7 +59,7 @@ pub(super) struct Payloads {
 impl Payloads {
     pub fn open(file: PagedFile) -> Result<Payloads, ReadError> {
         let table_bytes = file.section_bytes(TABLE);
-        if table_bytes % ENTRY_BYTES != 0 || file.section_bytes(ENDS) != file.footer().rows * 4 {
+        if !table_bytes.is_multiple_of(ENTRY_BYTES) || file.section_bytes(ENDS) != file.footer().rows * 4 {
             return Err(file.malformed("tables of another length than rows and blocks"));
         }
         Ok(Payloads {

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use granum_model::{Dense, Fine, Vector, VectorField, VectorKind};
+use granum_model::{Dense, Distance, Fine, Vector, VectorField, VectorKind};
 use roaring::RoaringBitmap;
 
 use super::{FileRef, deleted, names};
@@ -192,8 +192,8 @@ impl VectorFile {
         &self.file.footer().name
     }
 
-    pub fn kind(&self) -> VectorKind {
-        self.kind
+    pub fn distance(&self) -> Distance {
+        self.file.footer().distance
     }
 
     /// Whether these are vectors of that field, comparable with a probe made for it.
