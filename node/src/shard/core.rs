@@ -6,22 +6,18 @@
 //! outcome, and the others of its batch stand. The sequence grows by one with each operation taken and with each other
 //! command; it is a document's version and what a session token holds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use granum_index::Document;
-use granum_model::{Dense, DocId, Filter, Fine, RequestId, Schema, Vector, VectorField, VectorKind};
+use granum_model::{DocId, Filter, RequestId, Schema};
 use granum_proto::convert;
-use granum_proto::internal::operation::Kind as OperationKind;
-use granum_proto::internal::{
-    Applied, Command, Epoch, Manifest, Operation, WriteBatch, applied::Refusal, command::Kind,
-};
-use granum_proto::limits::{Invalid, PAYLOAD_BYTES_MAX, at_most};
-use granum_proto::v1::document_write::condition::Kind as Condition;
+use granum_proto::internal::{Applied, Command, Epoch, Manifest, WriteBatch, applied::Refusal, command::Kind};
 use granum_proto::v1::{self, Outcome, outcome};
 use prost::Message;
 
+use super::check::{Change, Checked, check_alteration, check_batch};
 use super::dedup::{Answered, Dedup, Seen};
 use super::{Fault, command};
 
@@ -33,7 +29,7 @@ pub trait Store {
     /// Whether the live document of that id is one that `filter` wants; `false` if there is none.
     fn matches(&self, id: &DocId, filter: &Filter) -> Result<bool, Fault>;
 
-    /// Writes a document over the one of its id. It has passed [`check_document`].
+    /// Writes a document over the one of its id. It has passed [`check_document`](super::check::check_document).
     fn put(&mut self, document: Document) -> Result<(), Fault>;
 
     /// Removes the document of that id; whether there was one.
@@ -366,180 +362,276 @@ fn read_applied(answered: &Answered) -> Result<Applied, Fault> {
     Applied::decode(&answered.applied[..]).map_err(|error| Fault::new(format!("dedup table: {error}")))
 }
 
-/// An operation that the schema allows.
-struct Checked {
-    change: Change,
-    condition: Option<Condition>,
-    only_if: Filter,
-    has_only_if: bool,
-}
+#[cfg(test)]
+mod tests {
+    use granum_proto::internal::operation;
+    use granum_proto::v1::document_write::condition::Kind as Condition;
 
-enum Change {
-    /// Boxed: a document is large beside an id. Its version is set when it is applied.
-    Put(Box<Document>),
-    Delete(DocId),
-}
+    use super::super::oracle::{MapStore, delete, fence, put, unversioned, with_condition, with_only_if};
+    use super::*;
 
-impl Change {
-    fn id(&self) -> &DocId {
-        match self {
-            Change::Put(document) => &document.id,
-            Change::Delete(id) => id,
-        }
-    }
-}
+    const EPOCH: u64 = 3;
 
-impl Checked {
-    fn is_conditional(&self) -> bool {
-        self.condition.is_some() || self.has_only_if
+    /// A shard that has its epoch and schema, and the documents it holds.
+    fn born() -> (Core, MapStore) {
+        let (mut core, mut store) = (Core::unborn(), MapStore::default());
+        assert!(core.is_unborn());
+        core.apply(&mut store, fence(EPOCH)).unwrap();
+        assert_eq!(core.sequence(), 1);
+        (core, store)
     }
 
-    /// Why the operation is not taken, where the document stands at version `standing`.
-    ///
-    /// A delete by filter carries the version at which its document was seen to match, and the filter: the filter is
-    /// asked again only where the document has changed since.
-    fn refusal(
-        &self,
-        standing: Option<u64>,
-        matches: impl FnOnce() -> Result<bool, Fault>,
-    ) -> Result<Option<Outcome>, Fault> {
-        let refused = |reason: String| Outcome {
-            kind: outcome::Kind::Refused.into(),
-            version: standing.unwrap_or(0),
-            reason,
+    fn write(request: u8, digest: u64, operations: Vec<operation::Kind>) -> Command {
+        let operations = (0..)
+            .zip(operations)
+            .map(|(ordinal, kind)| unversioned(ordinal, kind))
+            .collect();
+        command::write(
+            RequestId([request; 16]),
+            EPOCH,
+            digest,
+            WriteBatch {
+                operations,
+                prior_changed: 0,
+            },
+        )
+    }
+
+    fn one(operation: granum_proto::internal::Operation) -> Command {
+        command::write(
+            RequestId([99; 16]),
+            EPOCH,
+            0,
+            WriteBatch {
+                operations: vec![operation],
+                prior_changed: 0,
+            },
+        )
+    }
+
+    #[track_caller]
+    fn check(operation: granum_proto::internal::Operation, kind: outcome::Kind, version: u64) {
+        let (mut core, mut store) = born();
+        core.apply(&mut store, write(1, 0, vec![put(1, 5)])).unwrap();
+        let before = (core.sequence(), store.clone());
+        let applied = core.apply(&mut store, one(operation)).unwrap().applied;
+        let outcome = &applied.outcomes[0];
+        assert_eq!((outcome.kind(), outcome.version), (kind, version), "{outcome:?}");
+        let taken = kind == outcome::Kind::Taken;
+        assert_eq!((core.sequence(), store) == before, !taken);
+        assert_eq!(applied.changed, u64::from(taken));
+    }
+
+    #[test]
+    fn conditions_are_held_against_the_version_that_stands() {
+        use outcome::Kind::{NotFound, Refused, Taken};
+        let on = |kind, condition| with_condition(unversioned(0, kind), condition);
+        check(on(put(1, 6), Condition::IfVersion(2)), Taken, 3);
+        check(on(put(1, 6), Condition::IfVersion(1)), Refused, 2);
+        check(on(put(2, 6), Condition::IfVersion(1)), Refused, 0);
+        check(on(put(1, 6), Condition::InsertOnly(true)), Refused, 2);
+        check(on(put(2, 6), Condition::InsertOnly(true)), Taken, 3);
+        check(on(put(1, 6), Condition::UpdateOnly(true)), Taken, 3);
+        check(on(put(2, 6), Condition::UpdateOnly(true)), Refused, 0);
+        check(on(put(1, 6), Condition::InsertOnly(false)), Taken, 3);
+        check(unversioned(0, delete(1)), Taken, 3);
+        check(unversioned(0, delete(2)), NotFound, 0);
+        check(on(delete(1), Condition::IfVersion(2)), Taken, 3);
+        check(on(delete(1), Condition::IfVersion(1)), Refused, 2);
+        check(on(delete(2), Condition::IfVersion(1)), NotFound, 0);
+    }
+
+    #[test]
+    fn a_delete_by_filter_asks_the_filter_again_only_of_what_has_changed() {
+        use outcome::Kind::{NotFound, Refused, Taken};
+        let seen_at = |id, tag, version| {
+            with_only_if(
+                with_condition(unversioned(0, delete(id)), Condition::IfVersion(version)),
+                tag,
+            )
         };
-        if standing.is_none() && matches!(self.change, Change::Delete(_)) {
-            return Ok(Some(Outcome {
-                kind: outcome::Kind::NotFound.into(),
-                ..Outcome::default()
-            }));
+        check(seen_at(1, 5, 2), Taken, 3);
+        check(seen_at(1, 9, 2), Taken, 3);
+        check(seen_at(1, 5, 1), Taken, 3);
+        check(seen_at(1, 9, 1), Refused, 2);
+        check(seen_at(2, 5, 1), NotFound, 0);
+        check(with_only_if(unversioned(0, delete(1)), 9), Refused, 2);
+    }
+
+    #[test]
+    fn a_repeated_request_is_answered_and_not_applied() {
+        let (mut core, mut store) = born();
+        let first = core
+            .apply(&mut store, write(1, 7, vec![put(1, 5), delete(9)]))
+            .unwrap()
+            .applied;
+        core.apply(&mut store, write(2, 0, vec![put(1, 6)])).unwrap();
+        let before = (core.sequence(), store.clone());
+        let again = core
+            .apply(&mut store, write(1, 7, vec![put(1, 5), delete(9)]))
+            .unwrap()
+            .applied;
+        assert_eq!(again, first);
+        let other = core
+            .apply(&mut store, write(1, 8, vec![put(1, 4), delete(9)]))
+            .unwrap()
+            .applied;
+        assert_eq!(other.refusal(), Refusal::Reused);
+        assert_eq!((core.sequence(), store), before);
+    }
+
+    #[test]
+    fn a_retry_cut_otherwise_applies_only_what_was_not_applied() {
+        let (mut core, mut store) = born();
+        core.apply(&mut store, write(1, 7, vec![put(1, 5), put(2, 5)])).unwrap();
+        let again = core
+            .apply(&mut store, write(1, 8, vec![put(1, 5), put(2, 5), put(3, 5)]))
+            .unwrap()
+            .applied;
+        let versions: Vec<u64> = again.outcomes.iter().map(|outcome| outcome.version).collect();
+        assert_eq!(versions, [2, 3, 4]);
+        assert_eq!(core.sequence(), 4);
+    }
+
+    #[test]
+    fn chunks_of_one_request_are_all_applied() {
+        let (mut core, mut store) = born();
+        for ordinal in 0..3 {
+            let operations = vec![unversioned(ordinal, put(u64::from(ordinal), 1))];
+            let chunk = WriteBatch {
+                operations,
+                prior_changed: 0,
+            };
+            let chunk = command::write(RequestId([1; 16]), EPOCH, u64::from(ordinal), chunk);
+            assert_eq!(core.apply(&mut store, chunk).unwrap().applied.changed, 1);
         }
-        let seen_version = match self.condition {
-            Some(Condition::IfVersion(wanted)) => Some(wanted),
-            _ => None,
+        assert_eq!(store.documents.len(), 3);
+    }
+
+    #[test]
+    fn a_batch_with_one_bad_operation_has_no_effect() {
+        let (mut core, mut store) = born();
+        let before = (core.sequence(), store.clone());
+        let bad = [
+            operation::Kind::Put(v1::Document::default()),
+            operation::Kind::Delete(v1::DocId::default()),
+            match put(2, 1) {
+                operation::Kind::Put(mut document) => {
+                    document.vectors[0].name = "unknown".into();
+                    operation::Kind::Put(document)
+                }
+                delete => delete,
+            },
+        ];
+        for bad in bad {
+            let applied = core
+                .apply(&mut store, write(1, 0, vec![put(1, 5), bad]))
+                .unwrap()
+                .applied;
+            assert_eq!(applied.refusal(), Refusal::Invalid);
+            assert!(applied.refused.starts_with("operations[1]."), "{}", applied.refused);
+        }
+        let twice = vec![unversioned(4, put(1, 1)), unversioned(4, put(2, 1))];
+        let twice = command::write(
+            RequestId([1; 16]),
+            EPOCH,
+            0,
+            WriteBatch {
+                operations: twice,
+                prior_changed: 0,
+            },
+        );
+        assert!(
+            core.apply(&mut store, twice)
+                .unwrap()
+                .applied
+                .refused
+                .contains("4 stands twice")
+        );
+        assert_eq!((core.sequence(), store), before);
+    }
+
+    #[test]
+    fn another_epoch_is_refused_and_a_fence_moves_it_forward_only() {
+        let (mut core, mut store) = born();
+        let refused = core
+            .apply(
+                &mut store,
+                Command {
+                    epoch: 2,
+                    ..write(1, 0, vec![put(1, 1)])
+                },
+            )
+            .unwrap()
+            .applied;
+        assert_eq!((refused.refusal(), refused.current_epoch), (Refusal::Epoch, EPOCH));
+        assert_eq!(
+            core.apply(&mut store, fence(EPOCH)).unwrap().applied.refusal(),
+            Refusal::Epoch
+        );
+        assert!(
+            core.apply(&mut store, fence(EPOCH + 1))
+                .unwrap()
+                .applied
+                .refused
+                .is_empty()
+        );
+        assert_eq!(
+            core.apply(&mut store, write(1, 0, vec![put(1, 1)]))
+                .unwrap()
+                .applied
+                .current_epoch,
+            EPOCH + 1
+        );
+        let unborn = Core::unborn()
+            .apply(&mut store, write(1, 0, vec![put(1, 1)]))
+            .unwrap()
+            .applied;
+        assert_eq!(unborn.refusal(), Refusal::Epoch);
+    }
+
+    #[test]
+    fn a_document_of_another_range_is_refused() {
+        let (mut core, mut store) = born();
+        let mut narrow = fence(EPOCH + 1);
+        if let Some(Kind::Fence(epoch)) = &mut narrow.kind {
+            epoch.range_end = 0;
+        }
+        core.apply(&mut store, narrow).unwrap();
+        let applied = core
+            .apply(
+                &mut store,
+                Command {
+                    epoch: EPOCH + 1,
+                    ..write(1, 0, vec![put(1, 1)])
+                },
+            )
+            .unwrap()
+            .applied;
+        assert!(
+            applied.refused.contains("belongs to another shard"),
+            "{}",
+            applied.refused
+        );
+    }
+
+    #[test]
+    fn a_field_may_come_and_go_but_not_change() {
+        let (mut core, mut store) = born();
+        let alter = |request: u8, schema: Schema| {
+            command::alter_schema(RequestId([request; 16]), EPOCH, convert::schema::write(&schema))
         };
-        if self.has_only_if {
-            let unchanged = seen_version.is_some() && seen_version == standing;
-            let wanted = unchanged || matches()?;
-            return Ok((!wanted).then(|| refused("only_if: the document no longer matches".into())));
-        }
-        Ok(match self.condition {
-            Some(Condition::IfVersion(wanted)) if standing != Some(wanted) => Some(refused(format!(
-                "if_version: {wanted}, it is {}",
-                standing.unwrap_or(0)
-            ))),
-            Some(Condition::InsertOnly(true)) if standing.is_some() => Some(refused("insert_only: it exists".into())),
-            Some(Condition::UpdateOnly(true)) if standing.is_none() => {
-                Some(refused("update_only: there is no such document".into()))
-            }
-            _ => None,
-        })
-    }
-}
-
-/// Checks every operation before the first is applied.
-fn check_batch(schema: &Schema, epoch: &Epoch, operations: Vec<Operation>) -> Result<Vec<Checked>, Invalid> {
-    let mut ordinals = HashSet::with_capacity(operations.len());
-    let check = |(at, operation): (usize, Operation)| {
-        let within = |error: Invalid| error.within(&format!("operations[{at}]"));
-        if !ordinals.insert(operation.ordinal) {
-            return Err(within(Invalid::new(
-                "ordinal",
-                format!("{} stands twice", operation.ordinal),
-            )));
-        }
-        check_operation(schema, epoch, operation).map_err(within)
-    };
-    operations.into_iter().enumerate().map(check).collect()
-}
-
-fn check_operation(schema: &Schema, epoch: &Epoch, operation: Operation) -> Result<Checked, Invalid> {
-    let change = match operation.kind {
-        Some(OperationKind::Put(document)) => Change::Put(Box::new(check_document(schema, document)?)),
-        Some(OperationKind::Delete(id)) => Change::Delete(convert::id::read(Some(&id))?),
-        None => return Err(Invalid::new("kind", "missing")),
-    };
-    let hash = granum_proto::ids::placement_hash(change.id());
-    if !(epoch.range_start..=epoch.range_end).contains(&hash) {
-        return Err(Invalid::new("id", format!("{} belongs to another shard", change.id())));
-    }
-    Ok(Checked {
-        change,
-        condition: operation.condition.and_then(|condition| condition.kind),
-        has_only_if: operation.only_if.is_some(),
-        only_if: convert::filter::read(operation.only_if.as_ref()).map_err(|error| error.within("only_if"))?,
-    })
-}
-
-/// Reads a document to be written and checks that the schema allows it: its vectors are canonical, of known fields, and
-/// of their shape. Its version is 0.
-pub fn check_document(schema: &Schema, document: v1::Document) -> Result<Document, Invalid> {
-    let id = convert::id::read(document.id.as_ref())?;
-    at_most("payload_json", document.payload_json.len(), PAYLOAD_BYTES_MAX, "bytes")?;
-    let mut vectors: Vec<(String, Vector)> = Vec::with_capacity(document.vectors.len());
-    for named in document.vectors {
-        let path = format!("vectors[{:?}]", named.name);
-        let field = schema
-            .vector(&named.name)
-            .ok_or_else(|| Invalid::new(&path, "no such vector in the collection"))?;
-        if vectors.iter().any(|(name, _)| *name == named.name) {
-            return Err(Invalid::new(path, "stands twice"));
-        }
-        let message = named.vector.as_ref().ok_or_else(|| Invalid::new(&path, "missing"))?;
-        let vector = convert::vector::read(message).map_err(|error| error.within(&path))?;
-        let vector = vector.ok_or_else(|| Invalid::new(&path, "text, which is to be embedded before"))?;
-        check_vector(field, &vector).map_err(|error| error.within(&path))?;
-        vectors.push((named.name, vector));
-    }
-    Ok(Document {
-        id,
-        version: 0,
-        payload: Arc::from(&document.payload_json[..]),
-        vectors,
-    })
-}
-
-/// Refuses a vector that has not its field's kind, dimension and format.
-pub fn check_vector(field: &VectorField, vector: &Vector) -> Result<(), Invalid> {
-    match (field.kind, vector) {
-        (VectorKind::Dense { dimension }, Vector::Dense(dense)) => {
-            check_dimension(dimension, dense.len() as u64)?;
-            check_fine(field.fine, dense)
-        }
-        (VectorKind::Multi { dimension }, Vector::Multi { dimension: found, rows }) => {
-            check_dimension(dimension, u64::from(*found))?;
-            check_fine(field.fine, rows)
-        }
-        (VectorKind::Sparse, Vector::Sparse { .. }) => Ok(()),
-        (kind, _) => Err(Invalid::new("kind", format!("must be {kind:?}"))),
-    }
-}
-
-fn check_dimension(wanted: u32, found: u64) -> Result<(), Invalid> {
-    match found == u64::from(wanted) {
-        true => Ok(()),
-        false => Err(Invalid::new(
-            "dimension",
-            format!("{found}, the collection's is {wanted}"),
-        )),
-    }
-}
-
-fn check_fine(fine: Fine, dense: &Dense) -> Result<(), Invalid> {
-    match (fine, dense) {
-        (Fine::F16, Dense::F16(_)) | (Fine::F32, Dense::F32(_)) => Ok(()),
-        (fine, _) => Err(Invalid::new("format", format!("must be {fine:?}"))),
-    }
-}
-
-/// A schema may gain and lose fields; a field that stays must stay as it is.
-fn check_alteration(present: &Schema, new: Schema) -> Result<Schema, Invalid> {
-    let changed = |field: &&VectorField| present.vector(&field.name).is_some_and(|standing| standing != *field);
-    match new.vectors.iter().find(changed) {
-        Some(field) => Err(Invalid::new(
-            format!("vectors[{:?}]", field.name),
-            "a field can't be changed, only dropped",
-        )),
-        None => Ok(new),
+        let mut schema = core.schema().as_ref().clone();
+        schema.vectors[0].distance = granum_model::Distance::Manhattan;
+        let changed = core.apply(&mut store, alter(1, schema)).unwrap().applied;
+        assert_eq!(changed.refusal(), Refusal::Invalid);
+        let dropped = core.apply(&mut store, alter(2, Schema::default())).unwrap().applied;
+        assert_eq!((dropped.refused.as_str(), dropped.sequence), ("", 2));
+        assert!(core.schema().vectors.is_empty());
+        assert_eq!(
+            core.apply(&mut store, alter(2, Schema::default())).unwrap().applied,
+            dropped
+        );
+        assert_eq!(core.answered(RequestId([2; 16])), Some(dropped));
     }
 }

@@ -4,6 +4,7 @@
 //! A group's truth is the last *seal* (a manifest and immutable files, which is also the Raft snapshot) and the log
 //! behind it. [`StateMachine`] is the door through which `raft` drives either kind.
 
+mod check;
 pub mod command;
 pub mod core;
 pub mod dedup;
@@ -12,6 +13,8 @@ mod files;
 pub mod frame;
 pub mod machine;
 pub mod manifest;
+#[cfg(test)]
+mod oracle;
 mod point;
 pub mod register;
 pub(crate) mod sealing;

@@ -181,6 +181,12 @@ impl ShardMachine {
         self.sealing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The folder of the state that stands.
+    #[cfg(test)]
+    pub(super) fn state_directory(&self) -> PathBuf {
+        state_directory(&self.directory, self.lock_sealing().number)
+    }
+
     /// Makes all pending seal points durable, oldest first.
     pub(super) fn seal_pending(&self) -> Result<Sealed, Fault> {
         let mut place = self.lock_sealing();

@@ -1,0 +1,416 @@
+//! Does a shard's machine do what a map would do? Random commands against [`MapStore`], through seals, crashes, restarts
+//! and snapshots; and the small documents that the shard's other tests are made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use granum_index::Document;
+use granum_model::{DocId, Filter, RequestId, Schema, Vector};
+use granum_proto::convert;
+use granum_proto::internal::{self, Command, EnsureReplicaRequest, Epoch, Operation, WriteBatch, operation};
+use granum_proto::v1::document_write::{Condition, condition};
+use granum_proto::v1::{self, scalar};
+use proptest::prelude::*;
+use prost::Message;
+
+use super::core::{Core, Store};
+use super::{Budget, Entry, Fault, LogPosition, Options, ShardMachine, StateMachine, command};
+use crate::disk::RealDisk;
+use crate::disk::tree::{DEFAULT_CACHE_BYTES, Trees};
+
+/// Documents in a map: what any shard must be equal to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct MapStore {
+    pub documents: BTreeMap<DocId, Document>,
+}
+
+impl Store for MapStore {
+    fn version(&self, id: &DocId) -> Result<Option<u64>, Fault> {
+        Ok(self.documents.get(id).map(|document| document.version))
+    }
+
+    fn matches(&self, id: &DocId, filter: &Filter) -> Result<bool, Fault> {
+        let matches = |document| granum_index::matches(document, filter).map_err(Fault::new);
+        self.documents.get(id).map_or(Ok(false), matches)
+    }
+
+    fn put(&mut self, document: Document) -> Result<(), Fault> {
+        self.documents.insert(document.id.clone(), document);
+        Ok(())
+    }
+
+    fn delete(&mut self, id: &DocId) -> Result<bool, Fault> {
+        Ok(self.documents.remove(id).is_some())
+    }
+
+    fn alter(&mut self, _schema: &Schema) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// One unnamed vector of two components.
+fn schema() -> v1::Schema {
+    let field = v1::VectorField {
+        dimension: 2,
+        fine: v1::Fine::F16.into(),
+        ..v1::VectorField::default()
+    };
+    v1::Schema { vectors: vec![field] }
+}
+
+/// The whole range, and [`schema`].
+pub(super) fn fence(epoch: u64) -> Command {
+    command::fence(Epoch {
+        epoch,
+        range_start: 0,
+        range_end: u64::MAX,
+        schema: Some(schema()),
+    })
+}
+
+fn id(number: u64) -> v1::DocId {
+    convert::id::write(&DocId::Number(number))
+}
+
+/// A document whose payload is `{"tag": tag}`.
+pub(super) fn put(number: u64, tag: u64) -> operation::Kind {
+    let component = half::f16::from_f32(number as f32 + tag as f32 / 16.0).to_bits();
+    let vector = convert::vector::write(&Vector::Dense(granum_model::Dense::F16(vec![component, 0])));
+    operation::Kind::Put(v1::Document {
+        id: Some(id(number)),
+        payload_json: format!("{{\"tag\":{tag}}}").into(),
+        vectors: vec![v1::NamedVector {
+            name: String::new(),
+            vector: Some(vector),
+        }],
+    })
+}
+
+pub(super) fn delete(number: u64) -> operation::Kind {
+    operation::Kind::Delete(id(number))
+}
+
+/// An operation without condition.
+pub(super) fn unversioned(ordinal: u32, kind: operation::Kind) -> Operation {
+    Operation {
+        kind: Some(kind),
+        ordinal,
+        ..Operation::default()
+    }
+}
+
+pub(super) fn with_condition(operation: Operation, kind: condition::Kind) -> Operation {
+    Operation {
+        condition: Some(Condition { kind: Some(kind) }),
+        ..operation
+    }
+}
+
+/// The filter `tag = tag`.
+fn tagged(tag: u64) -> v1::Filter {
+    let any = vec![v1::Scalar {
+        kind: Some(scalar::Kind::Integer(tag as i64)),
+    }];
+    let tagged = v1::Match {
+        key: "tag".into(),
+        any,
+        ..v1::Match::default()
+    };
+    v1::Filter {
+        must: vec![v1::Condition {
+            kind: Some(v1::condition::Kind::Match(tagged)),
+        }],
+        ..v1::Filter::default()
+    }
+}
+
+pub(super) fn with_only_if(operation: Operation, tag: u64) -> Operation {
+    Operation {
+        only_if: Some(tagged(tag)),
+        ..operation
+    }
+}
+
+/// What happens to a replica.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A command is committed.
+    Commit(Command),
+    /// The worker seals what is to be sealed.
+    Seal,
+    /// The process dies and comes back.
+    Restart,
+    /// The replica is replaced by a snapshot of the one that never restarts.
+    Install,
+}
+
+fn operations() -> impl Strategy<Value = Operation> {
+    let kind = prop_oneof![4 => (0u64..8, 0u64..3).prop_map(|(id, tag)| put(id, tag)), 2 => (0u64..8).prop_map(delete)];
+    let condition = prop_oneof![
+        6 => Just(None),
+        2 => (1u64..40).prop_map(|version| Some(condition::Kind::IfVersion(version))),
+        1 => Just(Some(condition::Kind::InsertOnly(true))),
+        1 => Just(Some(condition::Kind::UpdateOnly(true))),
+    ];
+    let only_if = prop_oneof![4 => Just(None), 1 => (0u64..3).prop_map(|tag| Some(tagged(tag)))];
+    (kind, condition, only_if).prop_map(|(kind, condition, only_if)| {
+        let is_delete = matches!(kind, operation::Kind::Delete(_));
+        Operation {
+            kind: Some(kind),
+            condition: condition.map(|kind| Condition { kind: Some(kind) }),
+            only_if: only_if.filter(|_| is_delete),
+            ordinal: 0,
+        }
+    })
+}
+
+fn commands() -> impl Strategy<Value = Command> {
+    let batch = (0u8..12, 0u64..2, 1u64..3, prop::collection::vec(operations(), 0..5));
+    let batch = batch.prop_map(|(request, digest, epoch, mut operations)| {
+        for (ordinal, operation) in (0..).zip(&mut operations) {
+            operation.ordinal = ordinal;
+        }
+        command::write(
+            RequestId([request; 16]),
+            epoch,
+            digest,
+            WriteBatch {
+                operations,
+                prior_changed: 0,
+            },
+        )
+    });
+    prop_oneof![
+        12 => batch,
+        3 => Just(command::seal()),
+        1 => (0u64..9).prop_map(command::tick),
+        1 => (1u64..3).prop_map(fence),
+        1 => Just(command::alter_schema(RequestId([200; 16]), 1, schema())),
+    ]
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        20 => commands().prop_map(Event::Commit),
+        3 => Just(Event::Seal),
+        2 => Just(Event::Restart),
+        1 => Just(Event::Install),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+/// A replica in a folder, and the log behind it.
+struct Replica {
+    directory: tempfile::TempDir,
+    trees: Option<Trees>,
+    machine: Option<Arc<ShardMachine>>,
+}
+
+impl Replica {
+    fn new(with_trees: bool) -> Replica {
+        let trees = with_trees.then(|| Trees::temporary(DEFAULT_CACHE_BYTES).unwrap());
+        let mut replica = Replica {
+            directory: tempfile::tempdir().unwrap(),
+            trees,
+            machine: None,
+        };
+        replica.restart(&[]);
+        replica
+    }
+
+    fn options(&self) -> Options {
+        let budget = Arc::new(Budget::new(1 << 30));
+        Options {
+            budget,
+            ..Options::new(Arc::new(RealDisk), self.trees.clone())
+        }
+    }
+
+    fn machine(&self) -> &Arc<ShardMachine> {
+        self.machine.as_ref().unwrap()
+    }
+
+    /// Opens the last seal and replays the log behind it.
+    fn restart(&mut self, log: &[Command]) {
+        self.machine = None;
+        let machine =
+            ShardMachine::open(&EnsureReplicaRequest::default(), self.directory.path(), &self.options()).unwrap();
+        let sealed = machine.sealed().last.map_or(0, |last| last.index);
+        self.machine = Some(machine);
+        for (index, command) in (1..).zip(log).skip(sealed as usize) {
+            self.apply(index, command);
+        }
+    }
+
+    fn apply(&self, index: u64, command: &Command) -> internal::Applied {
+        let position = LogPosition {
+            term: 1,
+            replica: 0,
+            index,
+        };
+        let entry = Entry::Command(command::encode(command).unwrap());
+        let applied = self.machine().apply(position, entry).unwrap();
+        internal::Applied::decode(applied.reply).unwrap()
+    }
+
+    /// Everything that replicas must agree on, bar the documents.
+    fn state(&self) -> Vec<u8> {
+        self.machine().lock_core().core.write_manifest().encode_to_vec()
+    }
+
+    fn documents(&self) -> BTreeMap<DocId, Document> {
+        let pinned = self.machine().pin();
+        let rows = pinned.view.scan(&Filter::default(), None, 1000, &|| false).unwrap();
+        let documents = rows
+            .into_iter()
+            .map(|(id, row)| (id, pinned.view.document(row).unwrap()));
+        let documents: BTreeMap<DocId, Document> = documents.collect();
+        assert_eq!(
+            pinned.view.count(&Filter::default(), &|| false).unwrap(),
+            documents.len() as u64
+        );
+        for id in (0..8).map(DocId::Number) {
+            let hint = pinned
+                .documents
+                .as_ref()
+                .and_then(|table| table.get(&id).ok().flatten());
+            assert_eq!(pinned.view.get(&id, hint).unwrap().as_ref(), documents.get(&id));
+        }
+        documents
+    }
+}
+
+fn file_names(directory: &Path) -> BTreeSet<String> {
+    let state = super::sealing::standing_directory(&RealDisk, directory)
+        .unwrap()
+        .unwrap();
+    std::fs::read_dir(state)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Runs `events` on a model, a replica that never restarts and one that does; they must agree all the way.
+fn check_events(events: Vec<Event>) {
+    let (mut core, mut model) = (Core::unborn(), MapStore::default());
+    let (steady, mut unlucky) = (Replica::new(true), Replica::new(false));
+    let mut log: Vec<Command> = Vec::new();
+    for event in [Event::Commit(fence(1))].into_iter().chain(events) {
+        match event {
+            Event::Commit(command) => {
+                log.push(command.clone());
+                let index = log.len() as u64;
+                let expected = core.apply(&mut model, command.clone()).unwrap().applied;
+                assert_eq!(steady.apply(index, &command), expected);
+                assert_eq!(unlucky.apply(index, &command), expected);
+            }
+            Event::Seal => {
+                unlucky.machine().seal().unwrap();
+            }
+            Event::Restart => {
+                unlucky.trees = Some(Trees::temporary(DEFAULT_CACHE_BYTES).unwrap());
+                unlucky.restart(&log);
+            }
+            Event::Install => {
+                steady.machine().seal().unwrap();
+                if let Some(snapshot) = steady.machine().snapshot().unwrap() {
+                    let reached = snapshot.sealed.last.unwrap().index as usize;
+                    unlucky
+                        .machine()
+                        .install(&snapshot.directory, snapshot.sealed.clone())
+                        .unwrap();
+                    for (index, command) in (1..).zip(&log).skip(reached) {
+                        unlucky.apply(index, command);
+                    }
+                }
+            }
+        }
+        assert_eq!(unlucky.state(), core.write_manifest().encode_to_vec());
+    }
+    for replica in [&steady, &unlucky] {
+        assert_eq!(replica.documents(), model.documents);
+        assert_eq!(replica.state(), core.write_manifest().encode_to_vec());
+        replica.machine().seal().unwrap();
+        assert_eq!(replica.documents(), model.documents);
+    }
+    unlucky.restart(&log);
+    assert_eq!(unlucky.documents(), model.documents);
+    let named: BTreeSet<String> = match super::manifest::read(&RealDisk, &unlucky.machine().state_directory()).unwrap()
+    {
+        Some(opened) => opened
+            .segments
+            .iter()
+            .flat_map(|segment| &segment.files)
+            .map(|file| file.name.clone())
+            .collect(),
+        None => BTreeSet::new(),
+    };
+    let mut present = file_names(unlucky.directory.path());
+    present.remove(super::manifest::MANIFEST_FILE);
+    assert_eq!(present, named, "files that no manifest names");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn a_shard_is_equal_to_a_map_through_seals_crashes_and_snapshots(events in events()) {
+        check_events(events);
+    }
+}
+
+#[test]
+fn several_seal_points_are_made_durable_by_one_seal() {
+    let replica = Replica::new(true);
+    replica.apply(1, &fence(1));
+    let mut index = 1;
+    for number in 0..super::machine::PENDING_SEALS_MAX as u64 + 3 {
+        let operations = vec![unversioned(0, put(number, 0))];
+        let batch = WriteBatch {
+            operations,
+            prior_changed: 0,
+        };
+        replica.apply(index + 1, &command::write(RequestId([number as u8; 16]), 1, 0, batch));
+        replica.apply(index + 2, &command::seal());
+        index += 2;
+    }
+    assert_eq!(replica.machine().seal().unwrap().last.unwrap().index, index);
+    assert_eq!(replica.machine().stats().index.recent_documents, 0);
+    assert_eq!(replica.machine().seal().unwrap().last.unwrap().index, index);
+}
+
+#[test]
+fn an_entry_already_contained_changes_nothing() {
+    let replica = Replica::new(false);
+    replica.apply(1, &fence(1));
+    let batch = WriteBatch {
+        operations: vec![unversioned(0, put(1, 0))],
+        prior_changed: 0,
+    };
+    let write = command::write(RequestId([1; 16]), 1, 0, batch);
+    replica.apply(2, &write);
+    let state = replica.state();
+    assert_eq!(replica.apply(2, &write), internal::Applied::default());
+    assert_eq!(replica.state(), state);
+}
+
+#[test]
+fn a_newer_command_stops_the_replica_for_good() {
+    let replica = Replica::new(false);
+    let newer = Command {
+        version: 9,
+        ..command::seal()
+    };
+    let at = |index| LogPosition {
+        term: 1,
+        replica: 0,
+        index,
+    };
+    assert!(
+        replica
+            .machine()
+            .apply(at(1), Entry::Command(newer.encode_to_vec().into()))
+            .is_err()
+    );
+    assert!(replica.machine().apply(at(1), Entry::Blank).is_err());
+}
