@@ -8,6 +8,19 @@ use crate::{none, read, source, tree};
 /// Mapping files and vector instructions; every other crate forbids it.
 const UNSAFE_HOMES: [&str; 2] = ["node/index/src/simd", "node/index/src/fine/io"];
 
+/// Where the same input must give the same output, on every replica and in every simulation. What is not written yet is
+/// listed too: it is to be born pure.
+const PURE: [&str; 8] = [
+    "proto/model/src",
+    "node/index/src",
+    "node/src/shard",
+    "coordinator/src/map/range",
+    "coordinator/src/map/change",
+    "coordinator/src/control/plan",
+    "coordinator/src/route/plan",
+    "coordinator/src/merge",
+];
+
 #[test]
 fn unsafe_stays_where_it_is_proved() {
     let elsewhere: Vec<Rust> = tree::rust()
@@ -21,6 +34,25 @@ fn unsafe_stays_where_it_is_proved() {
             |code| source::words(code, "unsafe").collect(),
         ),
         "call a safe function of node/index/src/simd or node/index/src/fine/io, or add one there with its SAFETY note",
+    );
+}
+
+#[test]
+fn clocks_and_chance_are_arguments_where_replicas_must_agree() {
+    let pure: Vec<Rust> = tree::rust()
+        .into_iter()
+        .filter(|rust| PURE.iter().any(|place| rust.file.is_in(place)))
+        .collect();
+    let ambient = |code: &str| -> Vec<usize> {
+        let clocks = ["Instant::now", "SystemTime::now"]
+            .into_iter()
+            .flat_map(|clock| all(code, clock));
+        clocks.chain(source::names_package(code, "rand")).collect()
+    };
+    assert!(!pure.is_empty(), "the pure places are found");
+    none(
+        places(&pure, |rust| &rust.product, ambient),
+        "take the time, the seed or the deadline as an argument; the caller asks the clock",
     );
 }
 
