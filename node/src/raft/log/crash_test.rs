@@ -13,7 +13,7 @@ use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use proptest::prelude::*;
 
 use super::{GroupLog, Log, LogError, LogOptions};
-use crate::disk::{Disk, Faults, MemoryDisk, Survival};
+use crate::disk::{Disk, Faults, MemoryDisk, SECTOR_BYTES, Survival};
 use crate::raft::type_config::{Command, Entry, GroupId, LogId, Membership, Payload, Peer, Vote, log_id};
 
 const DIR: &str = "/log";
@@ -518,6 +518,47 @@ fn no_flipped_byte_goes_unseen_and_only_its_group_is_closed() {
             "{closed_logs} logs, {closed_groups} groups"
         );
     });
+}
+
+/// A disk that lost a write looks like one that never got it; only a later record knows better.
+#[test]
+fn a_lost_write_of_what_was_synced_is_damage_and_no_torn_tail() {
+    block_on(async {
+        let mut run = Run::new(MemoryDisk::new());
+        for _ in 0..8 {
+            run.step(Op::Append {
+                group: 1,
+                count: 1,
+                bytes: 700,
+            })
+            .await
+            .unwrap();
+        }
+        run.log.shutdown();
+        let path = Path::new("/log/0000000000000001.log");
+        let mut ends = vec![super::segment::HEADER_BYTES as u64];
+        for index in 0..7 {
+            let bytes = super::record::entry_bytes(&entry(1, 1, index, 700).payload) as u64;
+            ends.push(ends[index as usize] + bytes);
+        }
+        let records = ends.windows(2).map(|pair| pair[0]..pair[1]);
+        let sectors = (1..ends[7] / SECTOR_BYTES as u64).map(|sector| sector * SECTOR_BYTES as u64);
+        let sectors = sectors.map(|start| start..start + SECTOR_BYTES as u64);
+        for lost in records.chain(sectors) {
+            let disk = run.life.disk.crash(Survival::Everything);
+            for offset in lost.clone() {
+                disk.flip(path, offset, byte(&disk, path, offset));
+            }
+            let refused = open(&disk).map_or(true, |log| log.group(1).is_err());
+            assert!(refused, "bytes {lost:?} are gone, and nobody has noticed");
+        }
+    });
+}
+
+fn byte(disk: &MemoryDisk, path: &Path, offset: u64) -> u8 {
+    let mut byte = [0];
+    disk.open(path).unwrap().read_at(offset, &mut byte).unwrap();
+    byte[0]
 }
 
 /// Bytes of a file up to the last that is not zero.
