@@ -9,15 +9,16 @@
 //! Left out: folders are durable as soon as they are made, and a sector is written whole or not at all only under
 //! [`Survival::Scattered`]; a prefix may end at any byte, which is harsher than disks are.
 
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::{Disk, DiskError, File, Operation};
-
-/// Bytes that a disk writes together or not at all.
-pub const SECTOR_BYTES: usize = 512;
+use content::{Content, Dice};
+pub use content::{SECTOR_BYTES, Survival};
 
 /// A disk in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -44,19 +45,6 @@ pub struct Faults {
     pub fail_next: Option<(Operation, io::ErrorKind)>,
 }
 
-/// What a crash leaves of that which was not synced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Survival {
-    /// Everything: the process died, the machine did not.
-    Everything,
-    /// Nothing that was not synced.
-    Synced,
-    /// A seeded number of the pending writes, in order, the last of them cut at any byte.
-    Prefix(u64),
-    /// A seeded choice of the pending sectors, in no order: a disk may write the later sector first.
-    Scattered(u64),
-}
-
 #[derive(Debug, Default)]
 struct State {
     names: Names,
@@ -75,13 +63,6 @@ type Names = BTreeMap<PathBuf, Arc<Mutex<Content>>>;
 struct Renaming {
     gone: Option<PathBuf>,
     come: Option<(PathBuf, Arc<Mutex<Content>>)>,
-}
-
-#[derive(Debug, Default)]
-struct Content {
-    visible: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<(u64, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -255,80 +236,6 @@ impl Renaming {
     fn touches(&self, dir: &Path) -> bool {
         let come = self.come.as_ref().map(|(path, _)| path);
         self.gone.iter().chain(come).any(|path| path.parent() == Some(dir))
-    }
-}
-
-impl Content {
-    fn write(&mut self, offset: u64, bytes: &[u8]) {
-        put(&mut self.visible, offset, bytes);
-        self.pending.push((offset, bytes.to_vec()));
-    }
-
-    fn sync(&mut self) {
-        for (offset, bytes) in self.pending.drain(..) {
-            put(&mut self.durable, offset, &bytes);
-        }
-    }
-
-    fn after(&self, survival: Survival, dice: &mut Dice) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        match survival {
-            Survival::Everything => bytes.clone_from(&self.visible),
-            Survival::Synced => {}
-            Survival::Prefix(_) => {
-                let whole = dice.below(self.pending.len() + 1);
-                for (offset, piece) in &self.pending[..whole] {
-                    put(&mut bytes, *offset, piece);
-                }
-                if let Some((offset, piece)) = self.pending.get(whole) {
-                    put(&mut bytes, *offset, &piece[..dice.below(piece.len() + 1)]);
-                }
-            }
-            Survival::Scattered(_) => {
-                for (offset, piece) in self.pending.iter().flat_map(|(offset, bytes)| sectors(*offset, bytes)) {
-                    if dice.below(2) == 0 {
-                        put(&mut bytes, offset, piece);
-                    }
-                }
-            }
-        }
-        bytes
-    }
-}
-
-fn put(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let start = usize::try_from(offset).expect("offsets in memory fit");
-    let end = start + bytes.len();
-    if file.len() < end {
-        file.resize(end, 0);
-    }
-    file[start..end].copy_from_slice(bytes);
-}
-
-/// Cuts a write where the file's sectors end.
-fn sectors(offset: u64, bytes: &[u8]) -> Vec<(u64, &[u8])> {
-    let mut pieces = Vec::new();
-    let (mut at, mut rest) = (offset, bytes);
-    while !rest.is_empty() {
-        let room = SECTOR_BYTES - (at % SECTOR_BYTES as u64) as usize;
-        let (piece, behind) = rest.split_at(room.min(rest.len()));
-        pieces.push((at, piece));
-        at += piece.len() as u64;
-        rest = behind;
-    }
-    pieces
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014): the same numbers in every version of every crate.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
     }
 }
 
@@ -550,104 +457,4 @@ impl File for MemoryFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn written() -> (MemoryDisk, Arc<dyn File>) {
-        let disk = MemoryDisk::new();
-        disk.create_dir_all(Path::new("/d")).unwrap();
-        let file = disk.create(Path::new("/d/f")).unwrap();
-        file.append(&[1; 1000]).unwrap();
-        file.sync_data().unwrap();
-        disk.sync_dir(Path::new("/d")).unwrap();
-        file.append(&[2; 3000]).unwrap();
-        (disk, file)
-    }
-
-    fn bytes(disk: &MemoryDisk) -> Vec<u8> {
-        let file = disk.open(Path::new("/d/f")).unwrap();
-        let mut bytes = vec![0; file.len().unwrap() as usize];
-        file.read_at(0, &mut bytes).unwrap();
-        bytes
-    }
-
-    #[test]
-    fn a_crash_loses_what_was_not_synced() {
-        let (disk, _file) = written();
-        assert_eq!(bytes(&disk).len(), 4000);
-        assert_eq!(bytes(&disk.crash(Survival::Synced)), [1; 1000]);
-        assert_eq!(bytes(&disk.crash(Survival::Everything)).len(), 4000);
-    }
-
-    #[test]
-    fn a_torn_write_leaves_a_prefix_and_a_scattered_one_leaves_sectors() {
-        let (disk, _file) = written();
-        let lengths: BTreeSet<usize> = (0..50)
-            .map(|seed| bytes(&disk.crash(Survival::Prefix(seed))).len())
-            .collect();
-        assert!(
-            lengths.len() > 10 && lengths.iter().all(|length| (1000..=4000).contains(length)),
-            "{lengths:?}"
-        );
-        let holes = (0..50).any(|seed| bytes(&disk.crash(Survival::Scattered(seed)))[1000..].contains(&0));
-        assert!(holes, "a later sector survives without an earlier one");
-        assert_eq!(
-            bytes(&disk.crash(Survival::Prefix(7))),
-            bytes(&disk.crash(Survival::Prefix(7)))
-        );
-    }
-
-    #[test]
-    fn a_name_is_lost_until_its_folder_is_synced() {
-        let (disk, _file) = written();
-        disk.rename(Path::new("/d/f"), Path::new("/d/g")).unwrap();
-        let survivor = disk.crash(Survival::Synced);
-        assert_eq!(survivor.list(Path::new("/d")).unwrap(), ["f"]);
-        disk.sync_dir(Path::new("/d")).unwrap();
-        assert_eq!(disk.crash(Survival::Synced).list(Path::new("/d")).unwrap(), ["g"]);
-    }
-
-    #[test]
-    fn a_full_disk_refuses_growth_and_takes_overwriting() {
-        let (disk, file) = written();
-        disk.set_faults(Faults {
-            capacity_bytes: Some(4100),
-            ..Faults::default()
-        });
-        assert_eq!(disk.available_space(Path::new("/d")).unwrap(), 100);
-        assert!(file.append(&[3; 101]).unwrap_err().is_full());
-        file.append(&[3; 100]).unwrap();
-        file.write_at(0, &[4; 4100]).unwrap();
-    }
-
-    #[test]
-    fn a_power_cut_tears_the_call_it_falls_into_and_stops_all_after_it() {
-        let (disk, file) = written();
-        disk.set_faults(Faults {
-            power_cut_after: Some(1),
-            ..Faults::default()
-        });
-        file.sync_data().unwrap();
-        assert!(file.append(&[3; 600]).is_err());
-        assert!(file.len().is_err() && disk.list(Path::new("/d")).is_err());
-        let lengths: BTreeSet<usize> = (0..50)
-            .map(|seed| bytes(&disk.crash(Survival::Prefix(seed))).len())
-            .collect();
-        assert!(
-            lengths.iter().all(|length| (4000..=4600).contains(length)) && lengths.len() > 5,
-            "{lengths:?}"
-        );
-    }
-
-    #[test]
-    fn an_injected_failure_comes_once() {
-        let (disk, file) = written();
-        let fail_next = Some((Operation::Sync, io::ErrorKind::Other));
-        disk.set_faults(Faults {
-            fail_next,
-            ..Faults::default()
-        });
-        assert_eq!(file.sync_data().unwrap_err().to_string(), "sync /d/f: injected");
-        file.sync_data().unwrap();
-    }
-}
+mod tests;

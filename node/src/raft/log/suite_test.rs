@@ -3,103 +3,22 @@
 //! First openraft's log-store suite, on both disks. Then what it does not ask: several groups in one log, segments freed
 //! and carried forward, a full disk, reads from disk, restarts.
 
+mod tiny;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{Stream, StreamExt, TryStreamExt};
-use openraft::storage::{
-    EntryResponder, RaftLogReader, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine, Snapshot,
-    SnapshotMeta,
-};
+use futures::{StreamExt, TryStreamExt};
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
 
 use super::{GroupLog, Log, LogError, LogOptions};
 use crate::disk::{Disk, Faults, MemoryDisk, RealDisk, SharedDisk, Survival};
-use crate::raft::type_config::{
-    Command, CommittedLeader, Entry, LogId, Payload, Peer, StoredMembership, TypeConfig, Vote, log_id,
-};
-
-type Meta = SnapshotMeta<CommittedLeader, u64, Peer>;
-type TinySnapshot = Snapshot<CommittedLeader, u64, Peer, ()>;
-
-/// A state machine that remembers how far it came, and nothing else.
-#[derive(Clone, Default)]
-struct Tiny {
-    applied: Option<LogId>,
-    membership: StoredMembership,
-    snapshot: Option<Meta>,
-}
-
-impl Tiny {
-    fn meta(&self) -> Meta {
-        Meta {
-            last_log_id: self.applied,
-            last_membership: self.membership.clone(),
-        }
-    }
-}
-
-/// Builds snapshots of a shared [`Tiny`].
-#[derive(Clone, Default)]
-struct SharedTiny(Arc<std::sync::Mutex<Tiny>>);
-
-impl RaftSnapshotBuilder<TypeConfig> for SharedTiny {
-    type SnapshotData = ();
-
-    async fn build_snapshot(&mut self) -> Result<TinySnapshot, io::Error> {
-        let mut tiny = self.0.lock().unwrap();
-        tiny.snapshot = Some(tiny.meta());
-        Ok(Snapshot {
-            meta: tiny.meta(),
-            snapshot: (),
-        })
-    }
-}
-
-impl RaftStateMachine<TypeConfig> for SharedTiny {
-    type SnapshotData = ();
-    type SnapshotBuilder = Self;
-
-    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let tiny = self.0.lock().unwrap();
-        Ok((tiny.applied, tiny.membership.clone()))
-    }
-
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
-    where
-        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
-    {
-        while let Some((entry, _)) = entries.next().await.transpose()? {
-            let mut tiny = self.0.lock().unwrap();
-            tiny.applied = Some(entry.log_id);
-            if let Payload::Membership(membership) = entry.payload {
-                tiny.membership = StoredMembership::new(Some(entry.log_id), membership);
-            }
-        }
-        Ok(())
-    }
-
-    async fn get_snapshot_builder(&mut self) -> Self {
-        self.clone()
-    }
-
-    async fn install_snapshot(&mut self, meta: &Meta, (): ()) -> Result<(), io::Error> {
-        *self.0.lock().unwrap() = Tiny {
-            applied: meta.last_log_id,
-            membership: meta.last_membership.clone(),
-            snapshot: Some(meta.clone()),
-        };
-        Ok(())
-    }
-
-    async fn get_current_snapshot(&mut self) -> Result<Option<TinySnapshot>, io::Error> {
-        let meta = self.0.lock().unwrap().snapshot.clone();
-        Ok(meta.map(|meta| Snapshot { meta, snapshot: () }))
-    }
-}
+use crate::raft::type_config::{Command, Entry, Payload, TypeConfig, Vote, log_id};
+use tiny::SharedTiny;
 
 struct OnReal;
 struct InMemory;
@@ -441,7 +360,7 @@ async fn a_lost_log_and_another_nodes_log_are_refused() {
     empty.create_dir_all(Path::new(DIR)).unwrap();
     let lost = reopen(&empty, small());
     assert!(
-        matches!(&lost, Err(LogError::Missing { path }) if *path == PathBuf::from(DIR)),
+        matches!(&lost, Err(LogError::Missing { path }) if path == Path::new(DIR)),
         "{lost:?}"
     );
 }

@@ -3,26 +3,26 @@
 //! A turn: take what is queued, write it, sync once, tell everyone who waited, free what no group needs. Committed ids
 //! ride along and need no sync of their own: they only say how far a restart may apply at once.
 //!
-//! Space: the next segment is prepared (zeros written) on a thread of its own while the current one fills, so that the
-//! turn in which a segment ends costs no more than a rename. If there is no room for it, proposals are refused and what
-//! is already under way still has the rest of the current segment; its last part is kept for small records, above all
-//! the purges that free space.
+//! `space` gets the segments, `free` gives them back.
+
+mod free;
+mod space;
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
 use super::queue::{Item, Shared};
-use super::read::Plan;
 use super::record::{self, Fact};
-use super::segment::{self, Segment};
-use super::state::{Kept, Place, State};
+use super::segment::Segment;
+use super::state::{Kept, Place};
+use space::Spare;
+
 use crate::disk::{DiskError, Operation, SharedDisk};
-use crate::raft::type_config::{Entry, GroupId, LogId, Vote};
+use crate::raft::type_config::{Entry, GroupId, LogId};
 
 /// Entry bytes of one turn: what one sync covers at most.
 const TURN_BYTES: usize = 8 << 20;
@@ -79,12 +79,6 @@ struct Writer {
     synced: u64,
     spare: Spare,
     may_free: bool,
-}
-
-enum Spare {
-    None,
-    Preparing(JoinHandle<Result<(), DiskError>>),
-    Ready,
 }
 
 /// How much of a segment's end a record leaves to more important ones.
@@ -325,235 +319,6 @@ impl Writer {
         self.shared.counters.synced(begun.elapsed());
         self.synced = self.current.position_at(self.offset);
         Ok(())
-    }
-
-    /// Goes on in a new segment. All of the old one is synced before, so that only the last can have a torn tail.
-    /// False: there is no room for one.
-    fn roll(&mut self) -> Result<bool, DiskError> {
-        self.flush()?;
-        self.sync()?;
-        self.finish_spare(true);
-        if !matches!(self.spare, Spare::Ready) {
-            return Ok(false);
-        }
-        let options = &self.shared.options;
-        let next = (
-            self.current.number + 1,
-            self.current.position_at(self.offset),
-            options.segment_bytes,
-        );
-        self.current = match Segment::from_spare(&self.disk, &self.dir, next, options.owner) {
-            Err(error) if error.is_full() => return Ok(false),
-            made => made?,
-        };
-        self.spare = Spare::None;
-        self.offset = segment::HEADER_BYTES;
-        self.may_free = true;
-        self.shared
-            .lock()
-            .state
-            .segments
-            .insert(self.current.number, self.current.clone());
-        Ok(true)
-    }
-
-    /// Takes note of a spare that is ready; where one is needed at once, makes it here.
-    fn finish_spare(&mut self, now: bool) {
-        self.spare = match std::mem::replace(&mut self.spare, Spare::None) {
-            Spare::Preparing(thread) if now || thread.is_finished() => match thread.join() {
-                Ok(Ok(())) => Spare::Ready,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "no room for the raft log's next segment");
-                    Spare::None
-                }
-                Err(_panic) => Spare::None,
-            },
-            Spare::None if now && self.space_for_spare() => self.prepare_here(),
-            other => other,
-        };
-    }
-
-    fn prepare_here(&self) -> Spare {
-        match segment::prepare_spare(self.disk.as_ref(), &self.dir, self.shared.options.segment_bytes) {
-            Ok(()) => Spare::Ready,
-            Err(error) => {
-                tracing::warn!(%error, "no room for the raft log's next segment");
-                Spare::None
-            }
-        }
-    }
-
-    fn prepare_aside(&self) -> Spare {
-        let (disk, dir, bytes) = (self.disk.clone(), self.dir.clone(), self.shared.options.segment_bytes);
-        let prepare = move || segment::prepare_spare(disk.as_ref(), &dir, bytes);
-        let thread = Builder::new().name("raft-log-spare".to_owned()).spawn(prepare);
-        thread.map_or_else(|_| self.prepare_here(), Spare::Preparing)
-    }
-
-    /// A spare leaves a quarter of the reserve to seals: their files must be written before the log can be purged.
-    fn space_for_spare(&self) -> bool {
-        let options = &self.shared.options;
-        self.available_space() >= options.segment_bytes as u64 + options.reserve_bytes / 4
-    }
-
-    fn available_space(&self) -> u64 {
-        // A file system that does not say counts as one with room: writing to it will tell.
-        self.disk.available_space(&self.dir).unwrap_or(u64::MAX)
-    }
-
-    /// Prepares the next segment in time, and says whether proposals may be taken.
-    fn look_at_space(&mut self) {
-        self.finish_spare(false);
-        let half_full = self.offset >= self.current.length / 2;
-        let full = self.shared.lock().full;
-        if matches!(self.spare, Spare::None) && (half_full || full) && self.space_for_spare() {
-            self.spare = self.prepare_aside();
-        }
-        if full && matches!(self.spare, Spare::Ready) {
-            self.shared.lock().full = false;
-        }
-        let full = self.shared.lock().full;
-        let no_spare = half_full && matches!(self.spare, Spare::None);
-        let room = self.available_space() >= self.shared.options.reserve_bytes;
-        let accepts = room && !full && !no_spare;
-        if self.shared.accepts_writes.swap(accepts, Ordering::AcqRel) != accepts {
-            tracing::warn!(accepts, "the raft log's room for new proposals has changed");
-        }
-    }
-
-    /// Frees segments from the oldest on, as long as what they hold is little enough to be carried forward. What cannot
-    /// be freed now is looked at again after the next purge, truncation or new segment.
-    fn free_segments(&mut self) -> Result<(), DiskError> {
-        self.may_free = false;
-        // What is carried makes new segments; no more of them are freed than there were.
-        let segments = self.shared.lock().state.segments.len();
-        for _ in 0..segments {
-            let Some((oldest, groups)) = self.freeable() else {
-                return Ok(());
-            };
-            for group in groups {
-                if !self.carry(oldest, group)? {
-                    return Ok(());
-                }
-            }
-            self.flush()?;
-            self.sync()?;
-            let mut locked = self.shared.lock();
-            if locked.state.live_bytes.get(&oldest).is_some_and(|live| *live > 0) {
-                // Held by a truncation or purge that is queued.
-                return Ok(());
-            }
-            locked.state.segments.remove(&oldest);
-            locked.state.live_bytes.remove(&oldest);
-            drop(locked);
-            segment::remove(self.disk.as_ref(), &self.dir, oldest)?;
-            self.shared.counters.freed();
-        }
-        Ok(())
-    }
-
-    /// The oldest segment and the groups it holds something of, if that is little.
-    fn freeable(&self) -> Option<(u64, BTreeSet<GroupId>)> {
-        let locked = self.shared.lock();
-        let state = &locked.state;
-        let oldest = state
-            .segments
-            .keys()
-            .next()
-            .copied()
-            .filter(|oldest| *oldest != self.current.number)?;
-        let live = state.live_bytes.get(&oldest).copied().unwrap_or(0);
-        // A damaged group's records are kept, or its loss would one day look like an empty log.
-        let damaged = state.groups.values().any(|group| group.damage.is_some());
-        (live <= self.shared.options.carry_bytes() && !damaged).then(|| (oldest, state.groups_in(oldest)))
-    }
-
-    /// Copies to the log's end what `segment` holds of a group. False: that cannot be done now (no room, or a committed
-    /// id that waits for its entry).
-    fn carry(&mut self, segment: u64, id: GroupId) -> Result<bool, DiskError> {
-        let Some(held) = Held::new(&self.shared.lock().state, id, segment) else {
-            return Ok(true);
-        };
-        let mut places = Vec::with_capacity(held.entries.len());
-        for plan in held.entries {
-            for entry in plan.read().map_err(|error| self.unreadable(error))? {
-                let at = entry.log_id;
-                match self.put(id, &Fact::Entry { entry, carried: true }, Need::Small)? {
-                    Put::At(place) => places.push((at, place)),
-                    Put::NoRoom => return Ok(false),
-                }
-            }
-        }
-        let facts = [
-            held.vote.map(Fact::Vote),
-            held.purged.map(Fact::Purge),
-            held.committed.map(Fact::Committed),
-        ];
-        let mut kept = Vec::new();
-        for fact in facts.into_iter().flatten() {
-            match self.put(id, &fact, Need::Small)? {
-                Put::At(place) => kept.push((fact, place.segment)),
-                Put::NoRoom => return Ok(false),
-            }
-        }
-        // Before readers are sent to the copies, these must be there.
-        self.flush()?;
-        self.shared.counters.carried((places.len() + kept.len()) as u64);
-        let mut locked = self.shared.lock();
-        places
-            .into_iter()
-            .for_each(|(at, place)| locked.state.place(id, at, place));
-        let Some(group) = locked.state.groups.get_mut(&id) else {
-            return Ok(true);
-        };
-        for (fact, segment) in kept {
-            match fact {
-                Fact::Vote(_) => group.vote.segment = Some(segment),
-                Fact::Purge(_) => group.purged.segment = Some(segment),
-                _ => group.committed.segment = Some(segment),
-            }
-        }
-        Ok(!held.committed_waits)
-    }
-
-    fn unreadable(&self, source: io::Error) -> DiskError {
-        DiskError {
-            operation: Operation::Read,
-            path: self.dir.clone(),
-            source,
-        }
-    }
-}
-
-/// What a segment holds of a group.
-struct Held {
-    vote: Option<Vote>,
-    purged: Option<LogId>,
-    committed: Option<Option<LogId>>,
-    /// The newest committed id may not be written yet, so its last record must stay.
-    committed_waits: bool,
-    entries: Vec<Plan>,
-}
-
-impl Held {
-    fn new(state: &State, id: GroupId, segment: u64) -> Option<Self> {
-        let group = state.groups.get(&id)?;
-        let here = |place: Option<Place>| place.is_some_and(|place| place.segment == segment);
-        let indexes = (group.first..)
-            .zip(&group.slots)
-            .filter(|(_, slot)| here(slot.place))
-            .map(|(index, _)| index);
-        let committed = group.committed.segment == Some(segment);
-        let written = group.committed_is_written();
-        Some(Self {
-            vote: group.vote.value.filter(|_| group.vote.segment == Some(segment)),
-            purged: group.purged.value.filter(|_| group.purged.segment == Some(segment)),
-            committed: (committed && written).then_some(group.committed.value),
-            committed_waits: committed && !written,
-            entries: indexes
-                .map(|index| Plan::new(state, id, index..index + 1, usize::MAX))
-                .collect(),
-        })
     }
 }
 
