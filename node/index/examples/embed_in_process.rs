@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let index = Index::open(&directory, Schema { vectors: vec![field] }, Options::default(), &[])?;
 
     let animals = [
-        ("cat", "mammal", [0.9, 0.1, 0.0]),
+        ("cat", "mammal", [0.9, 0.1, 0.2]),
         ("lion", "mammal", [0.8, 0.3, 0.1]),
         ("trout", "fish", [0.7, 0.2, 0.9]),
     ];

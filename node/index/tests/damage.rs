@@ -45,7 +45,7 @@ fn vectors(number: u64) -> Vec<(String, Vector)> {
         ("dense".into(), Vector::Dense(Dense::F32(values(16)))),
         ("sparse".into(), sparse),
     ];
-    if number % 4 != 0 {
+    if !number.is_multiple_of(4) {
         vectors.push(("multi".into(), multi));
     }
     vectors

@@ -186,7 +186,7 @@ enum Step {
 }
 
 fn id(number: u64) -> DocId {
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         DocId::Text(format!("t{number}"))
     } else {
         DocId::Number(number)

@@ -7,6 +7,7 @@
 
 pub(crate) mod bitmap;
 mod path;
+mod payload;
 mod value;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::error::{ReadError, SearchError};
 use path::Path;
+pub(crate) use payload::Fields;
 use value::{Scalars, Words};
 
 /// Whether every path of a filter can be read: what a service checks before it accepts one.
@@ -27,14 +29,16 @@ pub fn check(filter: &Filter) -> Result<(), SearchError> {
 pub(crate) trait Subject {
     fn id(&mut self) -> Result<DocId, ReadError>;
     fn has_vector(&mut self, name: &str) -> bool;
-    fn payload(&mut self) -> Result<Value, ReadError>;
+    /// The payload's fields of those names; others may be left out.
+    fn payload(&mut self, fields: &Fields) -> Result<Value, ReadError>;
 }
 
 /// A filter with its paths and lists prepared.
 #[derive(Debug)]
 pub(crate) struct Compiled {
     tests: Group,
-    needs_payload: bool,
+    /// Fields of the payload that conditions name.
+    fields: Fields,
 }
 
 #[derive(Debug)]
@@ -64,17 +68,15 @@ enum Test {
 impl Compiled {
     pub fn new(filter: &Filter) -> Result<Compiled, SearchError> {
         let tests = Group::new(filter)?;
-        Ok(Compiled {
-            needs_payload: tests.needs_payload(),
-            tests,
-        })
+        let mut fields = Fields::default();
+        tests.collect_fields(&mut fields);
+        Ok(Compiled { fields, tests })
     }
 
     pub fn admits(&self, subject: &mut dyn Subject) -> Result<bool, ReadError> {
-        let payload = if self.needs_payload {
-            subject.payload()?
-        } else {
-            Value::Null
+        let payload = match self.fields.is_empty() {
+            true => Value::Null,
+            false => subject.payload(&self.fields)?,
         };
         self.tests.holds(&payload, subject)
     }
@@ -91,13 +93,22 @@ impl Group {
         })
     }
 
-    fn needs_payload(&self) -> bool {
-        let all = self.must.iter().chain(&self.should).chain(&self.must_not);
-        all.into_iter().any(|test| match test {
-            Test::Id(_) | Test::Vector(_) => false,
-            Test::Group(group) => group.needs_payload(),
-            _ => true,
-        })
+    fn collect_fields(&self, fields: &mut Fields) {
+        for test in self.must.iter().chain(&self.should).chain(&self.must_not) {
+            match test {
+                Test::Id(_) | Test::Vector(_) => {}
+                Test::Group(group) => group.collect_fields(fields),
+                Test::Any(path, _)
+                | Test::Except(path, _)
+                | Test::Text(path, _)
+                | Test::Range(path, _)
+                | Test::Datetime(path, _)
+                | Test::Empty(path)
+                | Test::Null(path)
+                | Test::Count(path, _)
+                | Test::Nested(path, _) => fields.add(path.field()),
+            }
+        }
     }
 
     fn holds(&self, payload: &Value, subject: &mut dyn Subject) -> Result<bool, ReadError> {
@@ -205,13 +216,14 @@ mod tests {
         fn has_vector(&mut self, name: &str) -> bool {
             name == "title"
         }
-        fn payload(&mut self) -> Result<Value, ReadError> {
-            Ok(json!({
+        fn payload(&mut self, fields: &Fields) -> Result<Value, ReadError> {
+            let payload = json!({
                 "section": "games", "tags": ["chess", "board"], "size": 3, "ratio": 2.0, "big": u64::MAX, "ok": true,
                 "released": "2023-11-14T22:13:20Z", "text": "Play CHESS, or Schach!", "none": null, "empty": [],
                 "some": [1, null], "diet": [{"food": "leaves", "likes": false}, {"food": "meat", "likes": true}],
                 "country": {"name": "DE", "cities": [{"population": 9.5}, {"population": 1}]}
-            }))
+            });
+            Ok(fields.parse(payload.to_string().as_bytes()).unwrap())
         }
     }
 

@@ -48,6 +48,14 @@ impl Path {
         }
     }
 
+    /// The field of the root that the path goes through: paths begin with a key.
+    pub fn field(&self) -> &str {
+        match self.steps.first() {
+            Some(Step::Key(key)) => key,
+            _ => unreachable!("`parse` begins with a key"),
+        }
+    }
+
     /// The same path with `[]` at its end, if it is not there: the elements of a list.
     pub fn elements(mut self) -> Path {
         if self.steps.last() != Some(&Step::Each) {

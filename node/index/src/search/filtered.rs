@@ -14,10 +14,10 @@ use serde_json::Value;
 use super::{STOP_ROWS, Search};
 use crate::document::Document;
 use crate::error::{ReadError, SearchError};
-use crate::filter::{Compiled, Subject};
+use crate::filter::{Compiled, Fields, Subject};
 use crate::query::{RowRef, Usage};
 use crate::recent::Recent;
-use crate::segment::{RowSubject, Segment, VectorFile, parse_payload};
+use crate::segment::{RowSubject, Segment, VectorFile};
 use crate::state::Live;
 
 /// Evaluations best-first before a segment's rows are all evaluated: at least so many...
@@ -211,8 +211,9 @@ impl Subject for MemorySubject<'_> {
         self.0.vector(name).is_some()
     }
 
-    fn payload(&mut self) -> Result<Value, ReadError> {
-        parse_payload(&self.0.payload)
+    fn payload(&mut self, fields: &Fields) -> Result<Value, ReadError> {
+        fields
+            .parse(&self.0.payload)
             .map_err(|error| ReadError::malformed("recent", format!("payload of {:?}: {error}", self.0.id)))
     }
 }

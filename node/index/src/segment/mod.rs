@@ -27,8 +27,8 @@ use serde_json::Value;
 
 use crate::document::{Document, SegmentId};
 use crate::error::{OpenError, ReadError};
-use crate::filter::Subject;
 use crate::filter::bitmap::FilterCache;
+use crate::filter::{Fields, Subject};
 use crate::fine::{Kind, PagedFile};
 use ids::Ids;
 pub(crate) use payload::PayloadCursor;
@@ -194,18 +194,10 @@ impl Subject for RowSubject<'_, '_> {
             .is_some_and(|file| file.place(self.row).is_some())
     }
 
-    fn payload(&mut self) -> Result<Value, ReadError> {
+    fn payload(&mut self, fields: &Fields) -> Result<Value, ReadError> {
         let payload = self.payloads.read(self.row)?;
-        parse_payload(payload).map_err(|error| {
+        fields.parse(payload).map_err(|error| {
             ReadError::malformed(&names::payload(self.segment.id), format!("row {}: {error}", self.row))
         })
     }
-}
-
-/// The object that a payload means; nothing means an empty one.
-pub(crate) fn parse_payload(payload: &[u8]) -> Result<Value, serde_json::Error> {
-    if payload.is_empty() {
-        return Ok(Value::Object(serde_json::Map::new()));
-    }
-    serde_json::from_slice(payload)
 }

@@ -1,4 +1,4 @@
-//! Kernels in AVX-512F: 16 components a step, two accumulators, the rest under a mask.
+//! Kernels in AVX-512F: 16 components a step, four accumulators, the rest under a mask.
 
 use std::arch::x86_64::*;
 
@@ -11,26 +11,21 @@ macro_rules! kernel {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
         fn $name(query: &[f32], row: &[u8]) -> f32 {
             let length = query.len();
-            let (mut even, mut odd) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+            let mut sums = [_mm512_setzero_ps(); 4];
             let mut at = 0;
-            while at + 32 <= length {
-                // SAFETY: components at..at + 32 lie within both slices, whose lengths agree.
-                let (left, right) = unsafe {
-                    (
-                        _mm512_loadu_ps(query.as_ptr().add(at)),
-                        $load(row.as_ptr().add(at * $bytes), !0),
-                    )
-                };
-                even = $step(even, left, right);
-                // SAFETY: as above.
-                let (left, right) = unsafe {
-                    (
-                        _mm512_loadu_ps(query.as_ptr().add(at + 16)),
-                        $load(row.as_ptr().add((at + 16) * $bytes), !0),
-                    )
-                };
-                odd = $step(odd, left, right);
-                at += 32;
+            while at + 64 <= length {
+                for (part, sum) in sums.iter_mut().enumerate() {
+                    let from = at + part * 16;
+                    // SAFETY: components at..at + 64 lie within both slices, whose lengths agree.
+                    let (left, right) = unsafe {
+                        (
+                            _mm512_loadu_ps(query.as_ptr().add(from)),
+                            $load(row.as_ptr().add(from * $bytes), !0),
+                        )
+                    };
+                    *sum = $step(*sum, left, right);
+                }
+                at += 64;
             }
             while at < length {
                 let mask = (1u32 << (length - at).min(16)).wrapping_sub(1) as u16;
@@ -41,10 +36,11 @@ macro_rules! kernel {
                         $load(row.as_ptr().add(at * $bytes), mask),
                     )
                 };
-                even = $step(even, left, right);
+                sums[0] = $step(sums[0], left, right);
                 at += 16;
             }
-            _mm512_reduce_add_ps(_mm512_add_ps(even, odd))
+            let (left, right) = (_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+            _mm512_reduce_add_ps(_mm512_add_ps(left, right))
         }
     };
 }
