@@ -6,13 +6,25 @@
 //! becomes what the map says). `service` and `http` are two spellings of the same calls; [`start`] serves them.
 #![warn(missing_docs)]
 
+mod admin;
+mod backoff;
+mod canonical;
 mod config;
+mod context;
+mod control;
 mod coordinator;
 pub mod embed;
+mod embedders;
 mod http;
+mod map;
+mod merge;
 mod metrics;
+mod pool;
+mod query;
+mod route;
 mod serve;
 mod service;
+mod write;
 
 pub use config::{Config, SETTINGS};
 pub use coordinator::Coordinator;

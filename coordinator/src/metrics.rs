@@ -18,8 +18,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     seconds: HistogramVec,
-    /// Requests being served.
-    pub in_flight: IntGauge,
+    in_flight: IntGauge,
     /// Calls to shards, by method and outcome (`ok`, or the failure's class).
     pub shard_calls: IntCounterVec,
     /// Calls repeated after a failure, by its class.
@@ -88,6 +87,12 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// Counts a request as being served until the value is dropped.
+    pub fn serving(&self) -> Serving {
+        self.in_flight.inc();
+        Serving(self.in_flight.clone())
+    }
+
     /// All of it in Prometheus' text format.
     pub fn text(&self) -> Vec<u8> {
         let mut text = Vec::new();
@@ -95,6 +100,15 @@ impl Metrics {
             .encode(&self.registry.gather(), &mut text)
             .expect("writing to memory cannot fail, and names were checked when they were registered");
         text
+    }
+}
+
+/// A request being served.
+pub(crate) struct Serving(IntGauge);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

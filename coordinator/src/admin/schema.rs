@@ -1,0 +1,95 @@
+//! The schema of a collection as it is asked for: checked, embedders resolved to their full name and version.
+
+use granum_model::schema::Embedder;
+use granum_model::{Schema, VectorField, VectorKind};
+use granum_proto::limits::{self, Invalid};
+use granum_proto::{convert, v1};
+
+use crate::embedders::Embedders;
+
+/// The schema of a new collection.
+pub(super) fn wished(schema: Option<&v1::Schema>, embedders: &Embedders) -> Result<v1::Schema, Invalid> {
+    let none = v1::Schema::default();
+    let mut schema = schema.unwrap_or(&none).clone();
+    for field in &mut schema.vectors {
+        fill_dimension(field, embedders).map_err(|error| within(error, &field.name))?;
+    }
+    let mut schema = convert::schema::read(Some(&schema)).map_err(|error| error.within("schema"))?;
+    for field in &mut schema.vectors {
+        resolve(field, embedders).map_err(|error| within(error, &field.name).within("schema"))?;
+    }
+    Ok(convert::schema::write(&schema))
+}
+
+/// What stands, without the vectors to be dropped and with those to be added.
+pub(super) fn altered(
+    stands: &Schema,
+    request: &v1::AlterCollectionRequest,
+    embedders: &Embedders,
+) -> Result<v1::Schema, Invalid> {
+    let mut vectors = stands.vectors.clone();
+    for name in &request.drop_vectors {
+        let at = vectors.iter().position(|field| field.name == *name);
+        let at = at.ok_or_else(|| Invalid::new("drop_vectors", format!("{name:?} is no vector of the collection")))?;
+        vectors.remove(at);
+    }
+    for field in &request.add_vectors {
+        if vectors.iter().any(|stands| stands.name == field.name) {
+            return Err(Invalid::new(
+                "add_vectors",
+                format!("{:?} is there already", field.name),
+            ));
+        }
+        let added = added(field.clone(), embedders);
+        vectors.push(added.map_err(|error| error.within(&format!("add_vectors[{:?}]", field.name)))?);
+    }
+    limits::at_most("vectors", vectors.len(), limits::VECTORS_MAX, "vectors")?;
+    Ok(convert::schema::write(&Schema { vectors }))
+}
+
+fn added(mut field: v1::VectorField, embedders: &Embedders) -> Result<VectorField, Invalid> {
+    fill_dimension(&mut field, embedders)?;
+    let mut field = convert::schema::read_field(&field)?;
+    resolve(&mut field, embedders)?;
+    Ok(field)
+}
+
+fn within(error: Invalid, name: &str) -> Invalid {
+    error.within(&format!("vectors[{name:?}]"))
+}
+
+/// A dimension that is not named is the embedder's.
+fn fill_dimension(field: &mut v1::VectorField, embedders: &Embedders) -> Result<(), Invalid> {
+    if !field.embedder.is_empty() && field.dimension == 0 {
+        let dimension = embedders.resolve(&field.embedder)?.dimension();
+        field.dimension = u32::try_from(dimension).expect("an embedder's dimension is small");
+    }
+    Ok(())
+}
+
+/// The embedder's own name and version; its vectors must fit the field.
+fn resolve(field: &mut VectorField, embedders: &Embedders) -> Result<(), Invalid> {
+    let Some(wanted) = &field.embedder else {
+        return Ok(());
+    };
+    let embedder = embedders.resolve(&wanted.name)?;
+    let given = u32::try_from(embedder.dimension()).expect("an embedder's dimension is small");
+    match field.kind {
+        VectorKind::Dense { dimension } if dimension == given => {}
+        VectorKind::Dense { dimension } => {
+            let problem = format!("{dimension}, and {} makes vectors of {given}", embedder.name());
+            return Err(Invalid::new("dimension", problem));
+        }
+        VectorKind::Sparse | VectorKind::Multi { .. } => {
+            return Err(Invalid::new(
+                "kind",
+                format!("must be dense: {} makes dense vectors", embedder.name()),
+            ));
+        }
+    }
+    field.embedder = Some(Embedder {
+        name: embedder.name().to_owned(),
+        version: embedder.version(),
+    });
+    Ok(())
+}

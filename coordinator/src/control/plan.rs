@@ -1,0 +1,387 @@
+//! Which steps bring the cluster closer to the map? Pure: map and reports in, steps out. A step that is due stays due
+//! until a report or the map shows that it was taken, so nothing is remembered between passes.
+//!
+//! Life of a collection: its shards are placed, their replicas ensured on their nodes, each group initialised once, its
+//! leadership moved to the first replica; when every shard has a leader it is active. A deleted one is dropped replica by
+//! replica, and forgotten when no node holds any of it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use granum_model::{NodeId, ReplicaId, ShardId};
+use granum_proto::internal::Member;
+use granum_proto::v1::collection_info::State;
+
+use super::observe::Reports;
+use crate::map::{Collection, Shard, ShardMap};
+
+/// One step.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Give unplaced shards their nodes, out of these.
+    Place(Arc<Collection>, Vec<NodeId>),
+    /// Make a node hold a replica.
+    Ensure(Arc<Collection>, Arc<Shard>, NodeId, ReplicaId),
+    /// Give a group its first membership, on this node.
+    Initialize(Arc<Shard>, NodeId),
+    /// Note that the group has a leader.
+    NoteInitialized(Arc<Shard>),
+    /// Move leadership to the replica that the map names first; asked of the node that leads.
+    TransferLeader(Arc<Shard>, NodeId, ReplicaId),
+    /// Put the collection's schema into the shard's log.
+    AlterSchema(Arc<Collection>, Arc<Shard>),
+    /// Let the collection be asked and written.
+    Activate(Arc<Collection>),
+    /// Remove a replica that nobody wants from a node.
+    Drop(NodeId, ShardId, ReplicaId),
+    /// Remove a deleted collection from the map.
+    Forget(Arc<Collection>),
+}
+
+impl Step {
+    /// Its kind, for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Place(..) => "place",
+            Step::Ensure(..) => "ensure",
+            Step::Initialize(..) => "initialize",
+            Step::NoteInitialized(..) => "note_initialized",
+            Step::TransferLeader(..) => "transfer_leader",
+            Step::AlterSchema(..) => "alter_schema",
+            Step::Activate(..) => "activate",
+            Step::Drop(..) => "drop",
+            Step::Forget(..) => "forget",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        match self {
+            Step::Place(collection, _) | Step::Activate(collection) | Step::Forget(collection) => {
+                write!(f, "{name} collection {:?}", collection.name())
+            }
+            Step::Ensure(_, shard, node, replica) => {
+                write!(f, "{name} shard {} replica {replica} on node {node}", shard.id)
+            }
+            Step::Initialize(shard, node) => write!(f, "{name} shard {} on node {node}", shard.id),
+            Step::TransferLeader(shard, _, replica) => write!(f, "{name} shard {} to replica {replica}", shard.id),
+            Step::NoteInitialized(shard) | Step::AlterSchema(_, shard) => write!(f, "{name} shard {}", shard.id),
+            Step::Drop(node, shard, replica) => write!(f, "{name} shard {shard} replica {replica} on node {node}"),
+        }
+    }
+}
+
+/// The steps due now; they don't depend on each other.
+pub(crate) fn plan(map: &ShardMap, reports: &Reports) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for collection in map.collections.values() {
+        match collection.state() {
+            State::Creating | State::Unspecified => create(map, collection, reports, &mut steps),
+            State::Active => keep(collection, reports, &mut steps),
+            State::Deleting => delete(map, collection, reports, &mut steps),
+        }
+    }
+    drop_strays(map, reports, &mut steps);
+    steps
+}
+
+/// Nodes that may get replicas: they answer, and they stay.
+pub(crate) fn candidates(map: &ShardMap, reports: &Reports) -> Vec<NodeId> {
+    let stays = |node: &NodeId| map.nodes.get(node).is_some_and(|record| !record.draining);
+    let answering = reports
+        .iter()
+        .filter(|(_, report)| !report.draining)
+        .map(|(node, _)| node);
+    answering.filter(stays).collect()
+}
+
+fn create(map: &ShardMap, collection: &Arc<Collection>, reports: &Reports, steps: &mut Vec<Step>) {
+    let placed = collection.unplaced().is_empty();
+    let candidates = candidates(map, reports);
+    if !placed && candidates.len() >= collection.record.replication_factor as usize {
+        steps.push(Step::Place(collection.clone(), candidates));
+    }
+    for shard in &collection.shards {
+        ensure(collection, shard, reports, steps);
+        match reports.leader(shard) {
+            Some((node, leader)) => {
+                if !shard.record.initialized {
+                    steps.push(Step::NoteInitialized(shard.clone()));
+                }
+                let first = &shard.record.replicas[0];
+                if leader.replica != first.replica
+                    && reports.has(NodeId(first.node), shard.id, ReplicaId(first.replica))
+                {
+                    steps.push(Step::TransferLeader(shard.clone(), node, ReplicaId(first.replica)));
+                }
+            }
+            None if !shard.record.initialized => steps.extend(initialize(shard, reports)),
+            None => {}
+        }
+    }
+    let led = |shard: &Arc<Shard>| shard.record.initialized && reports.leader(shard).is_some();
+    if placed && collection.shards.iter().all(led) {
+        steps.push(Step::Activate(collection.clone()));
+    }
+}
+
+fn keep(collection: &Arc<Collection>, reports: &Reports, steps: &mut Vec<Step>) {
+    for shard in &collection.shards {
+        ensure(collection, shard, reports, steps);
+        if shard.record.schema_version < collection.record.schema_version {
+            steps.push(Step::AlterSchema(collection.clone(), shard.clone()));
+        }
+    }
+}
+
+/// Replicas that their nodes, which answer, don't have.
+fn ensure(collection: &Arc<Collection>, shard: &Arc<Shard>, reports: &Reports, steps: &mut Vec<Step>) {
+    for Member { replica, node } in &shard.record.replicas {
+        let (node, replica) = (NodeId(*node), ReplicaId(*replica));
+        if reports.node(node).is_some() && !reports.has(node, shard.id, replica) {
+            steps.push(Step::Ensure(collection.clone(), shard.clone(), node, replica));
+        }
+    }
+}
+
+/// A group is initialised once a majority of its replicas is there, on the first of them. Doing it twice, even on two of
+/// them, is harmless: the membership is the same.
+fn initialize(shard: &Arc<Shard>, reports: &Reports) -> Option<Step> {
+    let members = &shard.record.replicas;
+    let there = |member: &&Member| reports.has(NodeId(member.node), shard.id, ReplicaId(member.replica));
+    let known = |member: &&Member| reports.node(NodeId(member.node)).is_some();
+    let ensured = members.iter().filter(there).count();
+    if ensured * 2 <= members.len() || ensured < members.iter().filter(known).count() {
+        return None;
+    }
+    let first = members.iter().find(there)?;
+    Some(Step::Initialize(shard.clone(), NodeId(first.node)))
+}
+
+fn delete(map: &ShardMap, collection: &Arc<Collection>, reports: &Reports, steps: &mut Vec<Step>) {
+    let mut gone = true;
+    for shard in &collection.shards {
+        for node in shard.nodes() {
+            match (reports.node(node), reports.replica(node, shard.id)) {
+                (Some(_), Some(report)) => {
+                    steps.push(Step::Drop(node, shard.id, ReplicaId(report.replica)));
+                    gone = false;
+                }
+                (Some(_), None) => {}
+                // A node that doesn't answer may still hold it; one that the map doesn't know is gone.
+                (None, _) => gone &= !map.nodes.contains_key(&node),
+            }
+        }
+    }
+    if gone {
+        steps.push(Step::Forget(collection.clone()));
+    }
+}
+
+/// Replicas of shards that are no more, or that the map gave to others. A shard that this map may be too old to know is
+/// left alone: its id was not given yet, or its collection is still being placed.
+fn drop_strays(map: &ShardMap, reports: &Reports, steps: &mut Vec<Step>) {
+    let unplaced = map.collections.values().flat_map(|collection| collection.unplaced());
+    let placing: BTreeSet<ShardId> = unplaced.map(|(_, id)| id).collect();
+    for (node, report) in reports.iter() {
+        for replica in &report.replicas {
+            let (shard, id) = (ShardId(replica.shard), ReplicaId(replica.replica));
+            let old = shard.0 < map.counters.0.next_shard && id.0 < map.counters.0.next_replica;
+            let wanted = match map.shard(shard) {
+                Some(shard) => shard.replica_on(node).is_none_or(|wanted| wanted == id),
+                None => placing.contains(&shard) || shard.0 == 0,
+            };
+            if old && !wanted && map.damaged.is_empty() {
+                steps.push(Step::Drop(node, shard, id));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use granum_proto::internal::{NodeReport, ReplicaReport};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::map::change;
+    use crate::map::change::tests::{Register, wish};
+
+    /// Nodes, as a model: which replicas they hold and who leads.
+    struct Cluster {
+        register: Register,
+        nodes: Vec<NodeReport>,
+    }
+
+    impl Cluster {
+        fn new(nodes: u64) -> Cluster {
+            let node = |node| NodeReport {
+                node,
+                ..NodeReport::default()
+            };
+            Cluster {
+                register: Register::with_nodes(nodes),
+                nodes: (1..=nodes).map(node).collect(),
+            }
+        }
+
+        #[track_caller]
+        fn create(&mut self, shards: u32, factor: u32) {
+            let swap = change::create(&self.register.map(), &wish("a", shards, factor)).unwrap();
+            assert!(self.register.swap(&swap));
+        }
+
+        #[track_caller]
+        fn begin_delete(&mut self) {
+            let map = self.register.map();
+            assert!(self.register.swap(&change::begin_delete(&map, map.named("a").unwrap())));
+        }
+
+        fn reports(&self, down: &[u64]) -> Reports {
+            Reports::new(self.nodes.iter().filter(|node| !down.contains(&node.node)).cloned())
+        }
+
+        fn replicas(&mut self, node: NodeId) -> &mut Vec<ReplicaReport> {
+            &mut self.nodes[node.0 as usize - 1].replicas
+        }
+
+        /// Takes a step as nodes and register would.
+        fn take(&mut self, step: &Step) {
+            let swap = match step {
+                Step::Place(collection, candidates) => {
+                    change::place(&self.register.map(), collection, candidates).unwrap()
+                }
+                Step::NoteInitialized(shard) => Some(change::note_shard(shard, |record| record.initialized = true)),
+                Step::Activate(collection) => Some(change::note_collection(collection, |record| {
+                    record.set_state(State::Active)
+                })),
+                Step::Forget(collection) => Some(change::forget(collection)),
+                Step::AlterSchema(collection, shard) => {
+                    let version = collection.record.schema_version;
+                    Some(change::note_shard(shard, |record| record.schema_version = version))
+                }
+                Step::Ensure(collection, shard, node, replica) => {
+                    self.replicas(*node).push(ReplicaReport {
+                        shard: shard.id.0,
+                        replica: replica.0,
+                        collection: collection.id.0,
+                        ..ReplicaReport::default()
+                    });
+                    None
+                }
+                Step::Initialize(shard, node) => {
+                    self.lead(shard, shard.replica_on(*node).unwrap());
+                    None
+                }
+                Step::TransferLeader(shard, _, replica) => {
+                    self.lead(shard, *replica);
+                    None
+                }
+                Step::Drop(node, shard, _) => {
+                    self.replicas(*node).retain(|report| report.shard != shard.0);
+                    None
+                }
+            };
+            if let Some(swap) = swap {
+                self.register.swap(&swap);
+            }
+        }
+
+        fn lead(&mut self, shard: &Shard, leader: ReplicaId) {
+            for node in shard.nodes() {
+                let replicas = self
+                    .replicas(node)
+                    .iter_mut()
+                    .filter(|report| report.shard == shard.id.0);
+                replicas.for_each(|report| report.leader = report.replica == leader.0);
+            }
+        }
+
+        /// Runs passes until nothing is due.
+        fn settle(&mut self, down: &[u64]) {
+            for _ in 0..10 {
+                let steps = plan(&self.register.map(), &self.reports(down));
+                if steps.is_empty() {
+                    return;
+                }
+                steps.iter().for_each(|step| self.take(step));
+            }
+            panic!("still due: {:?}", plan(&self.register.map(), &self.reports(down)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_new_collection_becomes_active_and_a_deleted_one_leaves_nothing(
+            nodes in 1u64..6, factor in 1u32..4, shards in 1u32..=20
+        ) {
+            prop_assume!(u64::from(factor) <= nodes);
+            let mut cluster = Cluster::new(nodes);
+            cluster.create(shards, factor);
+            cluster.settle(&[]);
+            let map = cluster.register.map();
+            let reports = cluster.reports(&[]);
+            for shard in &map.usable("a").unwrap().shards {
+                prop_assert_eq!(reports.leader(shard).map(|(node, _)| node), shard.nodes().next(), "led as placed");
+            }
+            cluster.begin_delete();
+            cluster.settle(&[]);
+            prop_assert!(cluster.register.map().collections.is_empty());
+            prop_assert!(cluster.nodes.iter().all(|node| node.replicas.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_down_gets_its_replica_when_it_is_back() {
+        let mut cluster = Cluster::new(3);
+        cluster.create(2, 3);
+        let steps = plan(&cluster.register.map(), &cluster.reports(&[]));
+        steps.iter().for_each(|step| cluster.take(step));
+        cluster.settle(&[2]);
+        assert!(cluster.register.map().usable("a").is_ok(), "a majority is enough");
+        assert!(cluster.nodes[1].replicas.is_empty());
+        cluster.settle(&[]);
+        assert_eq!(cluster.nodes[1].replicas.len(), 2);
+    }
+
+    #[test]
+    fn a_deleted_collection_is_remembered_while_a_node_that_is_down_may_hold_it() {
+        let mut cluster = Cluster::new(3);
+        cluster.create(2, 3);
+        cluster.settle(&[]);
+        cluster.begin_delete();
+        cluster.settle(&[2]);
+        assert_eq!(cluster.register.map().collections.len(), 1);
+        cluster.settle(&[]);
+        assert!(cluster.register.map().collections.is_empty() && cluster.nodes[1].replicas.is_empty());
+    }
+
+    #[test]
+    fn only_strays_of_known_age_are_dropped() {
+        let mut cluster = Cluster::new(1);
+        cluster.create(2, 1);
+        cluster.settle(&[]);
+        for (shard, replica) in [(9, 9), (77, 1), (0, 1)] {
+            let stray = ReplicaReport {
+                shard,
+                replica,
+                ..ReplicaReport::default()
+            };
+            cluster.replicas(NodeId(1)).push(stray);
+        }
+        let mut map = cluster.register.map();
+        assert!(
+            plan(&map, &cluster.reports(&[])).is_empty(),
+            "too new to judge, or the register"
+        );
+        (map.counters.0.next_shard, map.counters.0.next_replica) = (78, 10);
+        let steps: Vec<String> = plan(&map, &cluster.reports(&[])).iter().map(Step::to_string).collect();
+        assert_eq!(
+            steps,
+            ["drop shard 9 replica 9 on node 1", "drop shard 77 replica 1 on node 1"]
+        );
+    }
+}

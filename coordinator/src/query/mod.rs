@@ -1,0 +1,11 @@
+//! How a question becomes calls to shards, and their answers one answer.
+//!
+//! `ask`: a request of `granum.v1`, checked against limits and schema, as the query that shards understand. `fan_out`:
+//! one call a shard, and what the reply says about itself (coverage, token, reports). `search`: the k best, one query or
+//! many. `read`: by id, in order, how many. Levels of freshness: `level`.
+
+pub(crate) mod ask;
+pub(crate) mod fan_out;
+pub(crate) mod level;
+pub(crate) mod read;
+pub(crate) mod search;

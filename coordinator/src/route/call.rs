@@ -1,0 +1,337 @@
+//! Sends a call to a shard and does not give up early: hints are followed, what `proto/status` allows is repeated with
+//! the same request id, other replicas are asked, and everything ends by the deadline.
+//!
+//! A write that may have been sent and was never answered ends as [`Failure::Unknown`], whatever failed after it.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use granum_model::{NodeId, RequestId, ShardId};
+use granum_proto::internal::ShardCall;
+use granum_proto::internal::shard_client::ShardClient;
+use granum_proto::limits::{MESSAGE_IN_BYTES_MAX, MESSAGE_OUT_BYTES_MAX};
+use granum_proto::status::{Failure, Retry};
+use granum_proto::v1::ReadLevel;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::health::Health;
+use super::hedge::Hedge;
+use super::plan::{self, Wanted};
+use super::rpc::ShardRpc;
+use crate::backoff::Backoff;
+use crate::map::Shard;
+use crate::map::store::Store;
+use crate::metrics::{Metrics, class};
+use crate::pool::{Pool, failure_of};
+
+/// Hints followed in a row without a pause: more than that is an election, which takes its time.
+const HINTS_MAX: u32 = 3;
+/// One attempt may take this share of what is left of the deadline, if that is more than `attempt_timeout_ms`.
+const ATTEMPT_SHARE: u32 = 3;
+
+/// What a request may spend, and its name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub request_id: RequestId,
+    pub deadline: Instant,
+}
+
+/// Calls shards.
+pub(crate) struct Caller {
+    pub store: Arc<Store>,
+    pub pool: Arc<Pool>,
+    pub metrics: Arc<Metrics>,
+    pub health: Health,
+    hedge: Hedge,
+    attempt_timeout: Duration,
+    turn: AtomicUsize,
+}
+
+/// An attempt that failed, and where.
+struct Failed {
+    node: NodeId,
+    failure: Failure,
+}
+
+impl Caller {
+    /// Calls over `pool`, to shards as `store` has them.
+    pub fn new(store: Arc<Store>, pool: Arc<Pool>, metrics: Arc<Metrics>, attempt_timeout: Duration) -> Self {
+        Caller {
+            store,
+            pool,
+            metrics,
+            health: Health::default(),
+            hedge: Hedge::new(),
+            attempt_timeout,
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Reads from a shard at a level (`None`: the strictest).
+    pub async fn read<R: ShardRpc>(
+        &self,
+        shard: ShardId,
+        request: R,
+        level: &ReadLevel,
+        budget: Budget,
+    ) -> Result<R::Reply, Failure> {
+        self.call(shard, request, Some(level), budget).await
+    }
+
+    /// Changes a shard, through its leader.
+    pub async fn write<R: ShardRpc>(&self, shard: ShardId, request: R, budget: Budget) -> Result<R::Reply, Failure> {
+        self.call(shard, request, None, budget).await
+    }
+
+    async fn call<R: ShardRpc>(
+        &self,
+        id: ShardId,
+        request: R,
+        level: Option<&ReadLevel>,
+        budget: Budget,
+    ) -> Result<R::Reply, Failure> {
+        let wanted = level.map_or(Wanted::Leader, plan::wanted);
+        let mut repeat = Repeat::new(level.is_none());
+        let mut waiting = VecDeque::new();
+        loop {
+            let shard = self.shard(id)?;
+            if waiting.is_empty() {
+                waiting = self.order(&shard, wanted);
+            }
+            let failed = match self.attempt(&shard, &request, level, &mut waiting, budget).await {
+                Ok(reply) => return Ok(reply),
+                Err(failed) => failed,
+            };
+            self.learn(&shard, &failed);
+            repeat.failed(&failed.failure);
+            let pause = match failed.failure.retry() {
+                Retry::Never if repeat.elsewhere(&failed.failure, &shard) => false,
+                Retry::Never => return Err(named(id, failed.failure)),
+                Retry::Leader => !repeat.follow(&failed.failure, &shard, &mut waiting),
+                Retry::Map => {
+                    waiting.clear();
+                    let known = self.store.refresh(budget.deadline).await;
+                    known.map_err(|failure| repeat.gave_up(id, failure))?;
+                    true
+                }
+                Retry::Later => waiting.is_empty(),
+            };
+            self.metrics.retries.with_label_values(&[class(&failed.failure)]).inc();
+            let until = Instant::now()
+                + if pause {
+                    repeat.backoff.next_pause()
+                } else {
+                    Duration::ZERO
+                };
+            if until >= budget.deadline {
+                return Err(repeat.gave_up(id, failed.failure));
+            }
+            if pause {
+                sleep_until(until).await;
+            }
+        }
+    }
+
+    fn shard(&self, id: ShardId) -> Result<Arc<Shard>, Failure> {
+        let map = self.store.map()?;
+        let shard = map.shard(id).cloned();
+        shard.ok_or_else(|| Failure::NotFound(format!("shard {id} does not exist any more")))
+    }
+
+    fn order(&self, shard: &Shard, wanted: Wanted) -> VecDeque<NodeId> {
+        let nodes: Vec<NodeId> = shard.nodes().collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let suspect = |node| self.health.suspect(node, now);
+        plan::order(&nodes, wanted, self.health.leader(shard.id), suspect, turn).into()
+    }
+
+    /// Asks the first of `waiting`; if any replica may answer and it is slow, the next one too.
+    async fn attempt<R: ShardRpc>(
+        &self,
+        shard: &Shard,
+        request: &R,
+        level: Option<&ReadLevel>,
+        waiting: &mut VecDeque<NodeId>,
+        budget: Budget,
+    ) -> Result<R::Reply, Failed> {
+        let first = waiting
+            .pop_front()
+            .expect("a shard has replicas, and they were just listed");
+        let mut asking = pin!(self.ask(shard, request, level, first, budget));
+        if level.map_or(Wanted::Leader, plan::wanted) == Wanted::Leader || waiting.is_empty() {
+            return asking.await;
+        }
+        let begun = Instant::now();
+        if let Ok(answered) = timeout(self.hedge.delay(), &mut asking).await {
+            self.hedge.took(begun.elapsed());
+            return answered;
+        }
+        if !self.hedge.affordable() {
+            let answered = asking.await;
+            self.hedge.took(begun.elapsed());
+            return answered;
+        }
+        self.metrics.hedges.inc();
+        let second = waiting.pop_front().expect("checked above");
+        let mut asking_second = pin!(self.ask(shard, request, level, second, budget));
+        let answered = tokio::select! {
+            answered = &mut asking => match answered {
+                Ok(reply) => Ok(reply),
+                Err(_) => asking_second.await,
+            },
+            answered = &mut asking_second => match answered {
+                Ok(reply) => Ok(reply),
+                Err(_) => asking.await,
+            },
+        };
+        self.hedge.took(begun.elapsed());
+        answered
+    }
+
+    /// One call to one node.
+    async fn ask<R: ShardRpc>(
+        &self,
+        shard: &Shard,
+        request: &R,
+        level: Option<&ReadLevel>,
+        node: NodeId,
+        budget: Budget,
+    ) -> Result<R::Reply, Failed> {
+        let left = budget.deadline.saturating_duration_since(Instant::now());
+        let patience = left.min(self.attempt_timeout.max(left / ATTEMPT_SHARE));
+        let mut request = request.clone();
+        request.head(ShardCall {
+            shard: shard.id.0,
+            epoch: shard.epoch,
+            request_id: bytes::Bytes::copy_from_slice(&budget.request_id.0),
+            timeout_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1),
+            read: level.cloned(),
+        });
+        let answered = self.send(node, request, Instant::now() + patience).await;
+        let outcome = answered.as_ref().err().map_or("ok", class);
+        self.metrics.shard_calls.with_label_values(&[R::METHOD, outcome]).inc();
+        match answered {
+            Ok(reply) => {
+                self.health.answered(node);
+                if level.map_or(Wanted::Leader, plan::wanted) == Wanted::Leader {
+                    self.health.leads(shard.id, Some(node));
+                }
+                Ok(reply)
+            }
+            Err(failure) => Err(Failed { node, failure }),
+        }
+    }
+
+    async fn send<R: ShardRpc>(&self, node: NodeId, request: R, deadline: Instant) -> Result<R::Reply, Failure> {
+        let map = self.store.map()?;
+        let address = map.address(node);
+        let address = address.ok_or_else(|| Failure::Unavailable(format!("node {node} has no address")))?;
+        let client = ShardClient::new(self.pool.channel(address)?)
+            .max_decoding_message_size(MESSAGE_OUT_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_IN_BYTES_MAX);
+        match timeout_at(deadline, request.send(client)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(failure_of(&status)),
+            Err(_) => Err(Failure::Unknown(format!("node {node} did not answer in time"))),
+        }
+    }
+
+    /// What a failure says about nodes and leaders.
+    fn learn(&self, shard: &Shard, failed: &Failed) {
+        match failed.failure {
+            Failure::Unavailable(_) | Failure::Unknown(_) => {
+                self.health.failed(failed.node, Instant::now());
+                if self.health.leader(shard.id) == Some(failed.node) {
+                    self.health.leads(shard.id, None);
+                }
+            }
+            Failure::NotLeader { leader_node, .. } => {
+                self.health.answered(failed.node);
+                let leader = Some(NodeId(leader_node)).filter(|&node| shard.replica_on(node).is_some());
+                self.health.leads(shard.id, leader);
+            }
+            _ => self.health.answered(failed.node),
+        }
+    }
+}
+
+/// What has been tried.
+struct Repeat {
+    writes: bool,
+    maybe_happened: bool,
+    hints: u32,
+    faults: usize,
+    backoff: Backoff,
+}
+
+impl Repeat {
+    fn new(writes: bool) -> Self {
+        Repeat {
+            writes,
+            maybe_happened: false,
+            hints: 0,
+            faults: 0,
+            backoff: Backoff::new(),
+        }
+    }
+
+    /// Whether a read that met damage may find another replica intact.
+    fn elsewhere(&mut self, failure: &Failure, shard: &Shard) -> bool {
+        self.faults += usize::from(matches!(failure, Failure::Fault(_)));
+        !self.writes && matches!(failure, Failure::Fault(_)) && self.faults < shard.record.replicas.len()
+    }
+
+    fn failed(&mut self, failure: &Failure) {
+        self.maybe_happened |= self.writes && matches!(failure, Failure::Unknown(_));
+    }
+
+    /// Puts the leader that a failure names in front. `false`: there is none to follow, or it was tried often enough.
+    fn follow(&mut self, failure: &Failure, shard: &Shard, waiting: &mut VecDeque<NodeId>) -> bool {
+        let Failure::NotLeader { leader_node, .. } = *failure else {
+            return false;
+        };
+        let leader = NodeId(leader_node);
+        if self.hints >= HINTS_MAX || shard.replica_on(leader).is_none() {
+            self.hints = 0;
+            return false;
+        }
+        self.hints += 1;
+        waiting.retain(|&node| node != leader);
+        waiting.push_front(leader);
+        true
+    }
+
+    /// The deadline is near: what the caller is told.
+    fn gave_up(&self, shard: ShardId, last: Failure) -> Failure {
+        if self.maybe_happened {
+            return Failure::Unknown(format!("shard {shard}: it may have happened; at last: {last}"));
+        }
+        match last {
+            Failure::NotLeader { .. } | Failure::WrongEpoch { .. } | Failure::NoReplica { .. } => {
+                Failure::Unavailable(format!("no leader was found in time: {last}"))
+            }
+            last => named(shard, last),
+        }
+    }
+}
+
+/// The failure, saying which shard it is about. What is wrong with the request itself is wrong everywhere.
+fn named(shard: ShardId, failure: Failure) -> Failure {
+    let at = |text: String| format!("shard {shard}: {text}");
+    match failure {
+        Failure::NotFound(text) => Failure::NotFound(at(text)),
+        Failure::Stale(text) => Failure::Stale(at(text)),
+        Failure::Busy(text) => Failure::Busy(at(text)),
+        Failure::ReadOnly(text) => Failure::ReadOnly(at(text)),
+        Failure::Unavailable(text) => Failure::Unavailable(at(text)),
+        Failure::Unknown(text) => Failure::Unknown(at(text)),
+        Failure::Expired(text) => Failure::Expired(at(text)),
+        Failure::Precondition(text) => Failure::Precondition(at(text)),
+        Failure::Fault(text) => Failure::Fault(at(text)),
+        other => other,
+    }
+}

@@ -1,0 +1,11 @@
+//! From a call on a shard to an answer of one of its replicas.
+//!
+//! `plan` (pure): which replicas, in which order. `call`: sends, repeats what may be repeated, follows hints, keeps the
+//! deadline. `rpc`: the calls there are. `health`: which nodes failed lately, and who led. `hedge`: when a second replica
+//! is asked because the first is slow.
+
+pub(crate) mod call;
+pub(crate) mod health;
+pub(crate) mod hedge;
+pub(crate) mod plan;
+pub(crate) mod rpc;
