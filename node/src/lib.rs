@@ -6,5 +6,6 @@ pub mod config;
 pub mod disk;
 pub mod identity;
 pub mod raft;
+pub mod service;
 pub mod shard;
 pub mod worker;

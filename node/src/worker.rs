@@ -91,8 +91,8 @@ impl Workers {
     /// Runs `job` on a worker and hands back what it returns. A job that has begun runs to its end, wanted or not.
     ///
     /// # Errors
-    /// `Busy` when the queue is full, `Stale` when `deadline` passed before a worker was free, `Fault` when it panicked,
-    /// `Unavailable` when the pool is closing.
+    /// `Busy` when the queue is full, `Unavailable` when `deadline` passed before a worker was free, `Fault` when it panicked,
+    /// or the pool is closing.
     pub async fn run<T, F>(&self, deadline: Instant, job: F) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -256,7 +256,7 @@ mod tests {
     async fn a_job_past_its_deadline_is_not_begun() {
         let workers = Workers::start("test", 1, 4).unwrap();
         let answer = workers.run(Instant::now(), || unreachable!("too late")).await;
-        assert!(matches!(answer, Err::<(), _>(Failure::Stale(_))), "{answer:?}");
+        assert!(matches!(answer, Err::<(), _>(Failure::Unavailable(_))), "{answer:?}");
     }
 
     #[tokio::test]

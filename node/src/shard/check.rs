@@ -19,8 +19,7 @@ use super::Fault;
 pub(super) struct Checked {
     pub change: Change,
     condition: Option<Condition>,
-    pub only_if: Filter,
-    has_only_if: bool,
+    only_if: Option<Arc<Filter>>,
 }
 
 pub(super) enum Change {
@@ -40,7 +39,7 @@ impl Change {
 
 impl Checked {
     pub fn is_conditional(&self) -> bool {
-        self.condition.is_some() || self.has_only_if
+        self.condition.is_some() || self.only_if.is_some()
     }
 
     /// Why the operation is not taken, where the document stands at version `standing`.
@@ -50,7 +49,7 @@ impl Checked {
     pub fn refusal(
         &self,
         standing: Option<u64>,
-        matches: impl FnOnce() -> Result<bool, Fault>,
+        matches: impl FnOnce(&Filter) -> Result<bool, Fault>,
     ) -> Result<Option<Outcome>, Fault> {
         let refused = |reason: String| Outcome {
             kind: outcome::Kind::Refused.into(),
@@ -67,9 +66,9 @@ impl Checked {
             Some(Condition::IfVersion(wanted)) => Some(wanted),
             _ => None,
         };
-        if self.has_only_if {
+        if let Some(only_if) = &self.only_if {
             let unchanged = seen_version.is_some() && seen_version == standing;
-            let wanted = unchanged || matches()?;
+            let wanted = unchanged || matches(only_if)?;
             return Ok((!wanted).then(|| refused("only_if: the document no longer matches".into())));
         }
         Ok(match self.condition {
@@ -86,8 +85,14 @@ impl Checked {
     }
 }
 
-/// Checks every operation before the first is applied.
-pub(super) fn check_batch(schema: &Schema, epoch: &Epoch, operations: Vec<Operation>) -> Result<Vec<Checked>, Invalid> {
+/// Checks every operation before the first is applied. `only_if` is that of operations without one of their own.
+pub(super) fn check_batch(
+    schema: &Schema,
+    epoch: &Epoch,
+    operations: Vec<Operation>,
+    only_if: Option<v1::Filter>,
+) -> Result<Vec<Checked>, Invalid> {
+    let only_if = read_only_if(only_if.as_ref())?;
     let mut ordinals = HashSet::with_capacity(operations.len());
     let check = |(at, operation): (usize, Operation)| {
         let within = |error: Invalid| error.within(&format!("operations[{at}]"));
@@ -97,7 +102,9 @@ pub(super) fn check_batch(schema: &Schema, epoch: &Epoch, operations: Vec<Operat
                 format!("{} stands twice", operation.ordinal),
             )));
         }
-        check_operation(schema, epoch, operation).map_err(within)
+        let mut checked = check_operation(schema, epoch, operation).map_err(within)?;
+        checked.only_if = checked.only_if.or_else(|| only_if.clone());
+        Ok(checked)
     };
     operations.into_iter().enumerate().map(check).collect()
 }
@@ -115,9 +122,15 @@ fn check_operation(schema: &Schema, epoch: &Epoch, operation: Operation) -> Resu
     Ok(Checked {
         change,
         condition: operation.condition.and_then(|condition| condition.kind),
-        has_only_if: operation.only_if.is_some(),
-        only_if: convert::filter::read(operation.only_if.as_ref()).map_err(|error| error.within("only_if"))?,
+        only_if: read_only_if(operation.only_if.as_ref())?,
     })
+}
+
+fn read_only_if(only_if: Option<&v1::Filter>) -> Result<Option<Arc<Filter>>, Invalid> {
+    let Some(message) = only_if else { return Ok(None) };
+    let filter = convert::filter::read(Some(message)).map_err(|error| error.within("only_if"))?;
+    granum_index::check_filter(&filter).map_err(|error| Invalid::new("only_if", error.to_string()))?;
+    Ok(Some(Arc::new(filter)))
 }
 
 /// Reads a document to be written and checks that the schema allows it: its vectors are canonical, of known fields, and

@@ -157,7 +157,7 @@ mod tests {
                 1,
                 Kind::Write(WriteBatch {
                     operations,
-                    prior_changed: 0,
+                    ..WriteBatch::default()
                 }),
             ),
             "10001 operations, at most 10000",

@@ -123,14 +123,13 @@ impl Core {
         &self.schema
     }
 
-    /// What was answered to a request as a whole (a schema, or a delete by filter that has ended), if that is known.
-    pub fn answered(&self, request: RequestId) -> Option<Applied> {
-        match self.dedup.seen(request, &[]) {
-            Seen::Answered(answers) => answers
-                .first()
-                .and_then(|answered| Applied::decode(&answered.applied[..]).ok()),
-            Seen::New | Seen::Expired => None,
-        }
+    /// What was answered to a request as a whole (a schema, or a delete by filter that has ended), and the digest it had.
+    pub fn answered(&self, request: RequestId) -> Option<(u64, Applied)> {
+        let Seen::Answered(answers) = self.dedup.seen(request, &[]) else {
+            return None;
+        };
+        let answered = answers.first()?;
+        Some((answered.digest, Applied::decode(&answered.applied[..]).ok()?))
     }
 
     /// Answers in the dedup table.
@@ -232,7 +231,7 @@ impl Core {
             Ok(earlier) => earlier,
             Err(refusal) => return Ok(refusal),
         };
-        let operations = match check_batch(&self.schema, &self.epoch, batch.operations) {
+        let operations = match check_batch(&self.schema, &self.epoch, batch.operations, batch.only_if) {
             Ok(operations) => operations,
             Err(invalid) => return Ok(self.refuse(Refusal::Invalid, invalid.to_string())),
         };
@@ -258,7 +257,7 @@ impl Core {
         let id = checked.change.id();
         if checked.is_conditional() {
             let standing = store.version(id)?;
-            if let Some(outcome) = checked.refusal(standing, || store.matches(id, &checked.only_if))? {
+            if let Some(outcome) = checked.refusal(standing, |filter| store.matches(id, filter))? {
                 return Ok(outcome);
             }
         }
@@ -392,7 +391,7 @@ mod tests {
             digest,
             WriteBatch {
                 operations,
-                prior_changed: 0,
+                ..WriteBatch::default()
             },
         )
     }
@@ -404,7 +403,7 @@ mod tests {
             0,
             WriteBatch {
                 operations: vec![operation],
-                prior_changed: 0,
+                ..WriteBatch::default()
             },
         )
     }
@@ -500,7 +499,7 @@ mod tests {
             let operations = vec![unversioned(ordinal, put(u64::from(ordinal), 1))];
             let chunk = WriteBatch {
                 operations,
-                prior_changed: 0,
+                ..WriteBatch::default()
             };
             let chunk = command::write(RequestId([1; 16]), EPOCH, u64::from(ordinal), chunk);
             assert_eq!(core.apply(&mut store, chunk).unwrap().applied.changed, 1);
@@ -538,7 +537,7 @@ mod tests {
             0,
             WriteBatch {
                 operations: twice,
-                prior_changed: 0,
+                ..WriteBatch::default()
             },
         );
         assert!(
@@ -632,6 +631,6 @@ mod tests {
             core.apply(&mut store, alter(2, Schema::default())).unwrap().applied,
             dropped
         );
-        assert_eq!(core.answered(RequestId([2; 16])), Some(dropped));
+        assert_eq!(core.answered(RequestId([2; 16])).unwrap().1, dropped);
     }
 }

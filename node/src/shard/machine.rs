@@ -213,8 +213,8 @@ impl ShardMachine {
         self.sequences.subscribe()
     }
 
-    /// What was answered to a request as a whole, if that is still known.
-    pub fn answered(&self, request: RequestId) -> Option<internal::Applied> {
+    /// What was answered to a request as a whole, if that is still known, and the digest it had.
+    pub fn answered(&self, request: RequestId) -> Option<(u64, internal::Applied)> {
         self.lock_core().core.answered(request)
     }
 

@@ -177,7 +177,7 @@ fn commands() -> impl Strategy<Value = Command> {
             digest,
             WriteBatch {
                 operations,
-                prior_changed: 0,
+                ..WriteBatch::default()
             },
         )
     });
@@ -368,7 +368,7 @@ fn several_seal_points_are_made_durable_by_one_seal() {
         let operations = vec![unversioned(0, put(number, 0))];
         let batch = WriteBatch {
             operations,
-            prior_changed: 0,
+            ..WriteBatch::default()
         };
         replica.apply(index + 1, &command::write(RequestId([number as u8; 16]), 1, 0, batch));
         replica.apply(index + 2, &command::seal());
@@ -385,7 +385,7 @@ fn an_entry_already_contained_changes_nothing() {
     replica.apply(1, &fence(1));
     let batch = WriteBatch {
         operations: vec![unversioned(0, put(1, 0))],
-        prior_changed: 0,
+        ..WriteBatch::default()
     };
     let write = command::write(RequestId([1; 16]), 1, 0, batch);
     replica.apply(2, &write);

@@ -1,0 +1,8 @@
+//! What a node answers over gRPC: decode, one call, encode.
+
+pub mod convert;
+pub mod replicas;
+pub mod search;
+pub mod write;
+
+pub use replicas::{Context, Replica, Replicas};
