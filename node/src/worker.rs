@@ -102,7 +102,7 @@ impl Workers {
         let queue = self.pool.queue.clone();
         self.pool.queue.push(Box::new(move || {
             if Instant::now() >= deadline {
-                let _ = answer.send(Err(Failure::Stale(format!(
+                let _ = answer.send(Err(Failure::Unavailable(format!(
                     "{}: the deadline passed in the queue",
                     queue.name
                 ))));

@@ -3,6 +3,7 @@
 pub mod convert;
 pub mod replicas;
 pub mod search;
+mod select;
 pub mod write;
 
 pub use replicas::{Context, Replica, Replicas};

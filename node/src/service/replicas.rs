@@ -31,10 +31,10 @@ pub struct Replica {
     pub group: Arc<Group>,
 }
 
-/// Replicas by shard id; at most one of a shard lives on a node.
-#[derive(Default)]
+/// Replicas by shard id; at most one of a shard lives on a node. Clones share them.
+#[derive(Clone, Default)]
 pub struct Replicas {
-    by_shard: RwLock<BTreeMap<u64, Arc<Replica>>>,
+    by_shard: Arc<RwLock<BTreeMap<u64, Arc<Replica>>>>,
 }
 
 impl Replicas {

@@ -18,8 +18,9 @@ use granum_proto::limits::{BATCH_DOCUMENTS_MAX, BATCH_QUERIES_MAX, Invalid, LIMI
 use granum_proto::status::Failure;
 use granum_proto::v1::{self, read_level};
 
-use super::convert::{Outgoing, Selected, read_query, usage};
+use super::convert::{Outgoing, read_query, usage};
 use super::replicas::{Context, Replica};
+use super::select::Selected;
 use crate::raft::Barrier;
 use crate::shard::Pinned;
 

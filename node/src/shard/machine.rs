@@ -18,6 +18,7 @@ use granum_proto::status::Failure;
 use prost::Message;
 use tokio::sync::watch;
 
+use super::budget::Budget;
 use super::command::{self, Unreadable};
 use super::core::{Core, Step};
 use super::documents::Documents;
@@ -54,37 +55,6 @@ impl Options {
             seal_bytes: 16 << 20,
             budget: Arc::new(Budget::new(512 << 20)),
         }
-    }
-}
-
-/// Memory that the unsealed documents of all shards of a node share.
-#[derive(Debug)]
-pub struct Budget {
-    limit_bytes: u64,
-    used_bytes: AtomicU64,
-}
-
-impl Budget {
-    /// A budget of so many bytes.
-    pub fn new(limit_bytes: u64) -> Budget {
-        Budget {
-            limit_bytes,
-            used_bytes: AtomicU64::new(0),
-        }
-    }
-
-    /// Bytes used now, about.
-    pub fn used_bytes(&self) -> u64 {
-        self.used_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that may be used.
-    pub fn limit_bytes(&self) -> u64 {
-        self.limit_bytes
-    }
-
-    fn change(&self, from: u64, to: u64) {
-        self.used_bytes.fetch_add(to.wrapping_sub(from), Ordering::Relaxed);
     }
 }
 

@@ -4,6 +4,7 @@
 //! A group's truth is the last *seal* (a manifest and immutable files, which is also the Raft snapshot) and the log
 //! behind it. [`StateMachine`] is the door through which `raft` drives either kind.
 
+mod budget;
 mod check;
 pub mod command;
 pub mod core;
@@ -17,6 +18,8 @@ pub mod manifest;
 mod oracle;
 mod point;
 pub mod register;
+#[cfg(test)]
+mod sample;
 pub(crate) mod sealing;
 mod staged;
 
@@ -25,8 +28,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use budget::Budget;
 pub use files::OwnedDirectory;
-pub use machine::{Budget, Options, Pinned, ShardMachine, ShardStats};
+pub use machine::{Options, Pinned, ShardMachine, ShardStats};
 pub use register::RegisterMachine;
 pub use sealing::tree_name;
 
