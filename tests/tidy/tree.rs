@@ -83,12 +83,12 @@ pub fn rust() -> Vec<Rust> {
             Rust { file, code, product }
         })
         .collect();
-    let test_modules: Vec<String> = all
+    let for_tests: Vec<String> = all
         .iter()
         .flat_map(|rust| modules_for_tests(&rust.file.path, &rust.code))
         .collect();
     for rust in &mut all {
-        if test_modules.contains(&rust.file.path) {
+        if for_tests.iter().any(|module| rust.file.is_in(module)) {
             rust.product.clear();
         }
     }
@@ -111,7 +111,7 @@ fn is_for_tests(path: &str) -> bool {
         .any(|part| matches!(part, "tests" | "benches" | "examples" | "fuzz" | "tests.rs"))
 }
 
-/// Where `#[cfg(test)] mod name;` in the file at `path` may have its text.
+/// The places of `#[cfg(test)] mod name;` in the file at `path`: `name.rs` and the folder `name` are in each.
 fn modules_for_tests(path: &str, code: &str) -> Vec<String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let stem = name.trim_end_matches(".rs");
@@ -126,8 +126,7 @@ fn modules_for_tests(path: &str, code: &str) -> Vec<String> {
         if let (Some("mod"), Some(module)) = (words.next(), words.next())
             && let Some(module) = module.strip_suffix(';')
         {
-            found.push(format!("{home}/{module}.rs"));
-            found.push(format!("{home}/{module}/mod.rs"));
+            found.push(format!("{home}/{module}"));
         }
     }
     found
