@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 
 import pytest
 
@@ -39,9 +40,12 @@ REFUSED = [
     ("node.extraEnv", [{"value": "1"}], "extraEnv"),
     ("node.podLabels", {"app.kubernetes.io/name": "other"}, "app.kubernetes.io"),
     ("node.podAnnotations", {"a": 1}, "podAnnotations"),
-    ("node.config", {"a.b": 1}, "a.b"),
-    ("node.config", {"a": {"b": {"c": 1}}}, "config"),
-    ("node.config", {"a": None}, "config"),
+    ("node.config", {"heartbeat": 250}, "heartbeat"),
+    ("node.config", {"heartbeat_ms": "250"}, "heartbeat_ms"),
+    ("node.config", {"heartbeat_ms": -1}, "heartbeat_ms"),
+    ("node.config", {"data_dir": "/tmp"}, "data_dir"),
+    ("coordinator.config", {"heartbeat_ms": 250}, "heartbeat_ms"),
+    ("coordinator.config", {"listen_http": "0.0.0.0:80"}, "listen_http"),
     ("image.tag", "a b", "tag"),
     ("image.digest", "sha256:12", "digest"),
     ("image.pullPolicy", "Sometimes", "pullPolicy"),
@@ -98,6 +102,19 @@ def test_every_described_key_has_a_default():
     assert set(schema["properties"]) - {"global"} == set(values)
     for role in chart.ROLES:
         assert set(schema["properties"][role]["properties"]) == set(values[role])
+
+
+@pytest.mark.parametrize("role", chart.ROLES)
+def test_the_settings_of_a_role_are_the_binarys_own(role):
+    """Each is passed as a flag by the chart or taken from the values; none is missing, none is made up."""
+    source = (chart.HERE.parent.parent / role / "src" / "config.rs").read_text()
+    binarys = set(re.findall(r'setting\(\s*"([a-z0-9_]+)"', source)) | {"log_format", "log_level"}
+    arguments = chart.container(chart.matrix("defaults"), role)["args"]
+    flags = {argument[2:].split("=")[0].replace("-", "_") for argument in arguments[1:]} - {"config"}
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    values = set(schema["definitions"][f"{role}Config"]["properties"])
+    assert not flags & values
+    assert flags | values == binarys
 
 
 def test_the_defaults_said_aloud_change_nothing():

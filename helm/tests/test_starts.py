@@ -32,7 +32,7 @@ def started(name, folder):
     return cluster.Cluster(chart.matrix(name), folder)
 
 
-@pytest.mark.parametrize("name", ["defaults", "single"])
+@pytest.mark.parametrize("name", ["config", "single"])
 def test_rendered_pods_serve_drain_and_come_back(name, tmp_path):
     with started(name, tmp_path).owned() as pods:
         pods.start()
@@ -88,7 +88,9 @@ def test_the_pod_of_helm_test_succeeds_when_the_cluster_answers_and_only_then(tm
 
 def test_a_setting_that_the_binary_does_not_know_stops_it_by_name(tmp_path):
     """A misspelt setting must not start a node with a default."""
-    documents = chart.objects({"node": {"config": {"no_such_setting": 1}}})
+    documents = chart.objects({})
+    (settings,) = [one["data"] for one in chart.of_kind(documents, "ConfigMap") if "node.toml" in one["data"]]
+    settings["node.toml"] += "no_such_setting = 1\n"
     with cluster.Cluster(documents, tmp_path).owned() as pods:
         pod = pods.of("node")[0]
         pod.start()

@@ -64,21 +64,10 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{ include "granum.node.service" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
-{{/* A map of settings as TOML: plain settings first, then one table for each map. JSON's numbers, strings and arrays are TOML's. */}}
+{{/* A map of settings as TOML: JSON's numbers, strings and arrays are TOML's too (toToml would write 1 as 1.0). */}}
 {{- define "granum.toml" -}}
-{{- range $key, $value := . }}
-{{- if not (kindIs "map" $value) }}
-{{ $key }} = {{ toJson $value }}
-{{- end }}
-{{- end }}
-{{- range $table, $settings := . }}
-{{- if kindIs "map" $settings }}
-
-[{{ $table }}]
-{{- range $key, $value := $settings }}
-{{ $key }} = {{ toJson $value }}
-{{- end }}
-{{- end }}
+{{- range $name, $value := . }}
+{{ $name }} = {{ toJson $value }}
 {{- end }}
 {{- end -}}
 
