@@ -21,19 +21,33 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use granum_model::{DocId, Schema};
 
+use crate::coarse::{self, Graph};
 use crate::document::{Document, PAYLOAD_BYTES_MAX, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
 use crate::fine::writer::sync_directory;
 use crate::metric::fits;
 use crate::recent::Recent;
 use crate::segment::build::{build, failed};
-use crate::segment::{Segment, SegmentRef, deleted, names};
+use crate::segment::{Segment, SegmentRef, VectorFile, deleted, names};
 use crate::state::{Live, Saved, Sealing, State};
 use crate::view::View;
 
 /// How an index is built and searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {}
+pub struct Options {
+    /// What [`Index::derive`] builds over the dense vectors of sealed segments.
+    pub builder: Builder,
+}
+
+/// What names candidates in a sealed segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Builder {
+    /// Nothing: all rows are scored, exactly.
+    #[default]
+    Scan,
+    /// A graph built by hnsw_rs, for segments of 1,000 to 200,000 rows; cosine, Euclid and Manhattan.
+    HnswRs,
+}
 
 /// See the module.
 pub struct Index {
@@ -99,7 +113,7 @@ impl Index {
         fs::create_dir_all(directory).map_err(failed)?;
         let mut live = Vec::with_capacity(segments.len());
         for reference in segments {
-            live.push(open_segment(directory, reference)?);
+            live.push(open_segment(directory, reference, options)?);
         }
         let state = State {
             schema: Arc::new(schema),
@@ -172,7 +186,7 @@ impl Index {
             sync_directory(&self.directory).map_err(failed(self.directory.display().to_string()))?;
         } else {
             let reference = build(&self.directory, built.part.id, &built.part.schema, &built.documents)?;
-            built.segment = Some(open_segment(&self.directory, &reference)?.segment);
+            built.segment = Some(open_segment(&self.directory, &reference, self.options)?.segment);
             built.references.push(reference);
         }
         Ok(built)
@@ -188,6 +202,22 @@ impl Index {
             "parts are published in the order of their freezing, once"
         );
         Arc::make_mut(&mut state).publish(built.segment, &built.saved, &built.dropped);
+    }
+
+    /// Builds what the options ask for and published segments lack, or have damaged; returns how many files. Slow: for a
+    /// worker, when nothing is being removed. Searches are right without it, and use each file from the moment it is there.
+    pub fn derive(&self) -> Result<usize, BuildError> {
+        let state = self.state().clone();
+        let mut built = 0;
+        for segment in state.segments.iter().map(|live| &live.segment) {
+            for vectors in derivable(segment, self.options).filter(|vectors| vectors.graph().is_none()) {
+                let number = vectors.number();
+                coarse::build::build(&self.directory, segment.id, number, vectors)?;
+                vectors.set_graph(Graph::open(&self.directory, segment.id, number, vectors)?);
+                built += 1;
+            }
+        }
+        Ok(built)
     }
 
     /// Removes files of segments that `keep` does not name, unfinished ones too; returns how many bytes. Not while a part
@@ -294,8 +324,14 @@ impl Index {
 /// A panic inside a write may leave half a change; answering from it would be worse than stopping.
 const LOCK: &str = "no write panicked";
 
-fn open_segment(directory: &Path, reference: &SegmentRef) -> Result<Live, OpenError> {
+fn open_segment(directory: &Path, reference: &SegmentRef, options: Options) -> Result<Live, OpenError> {
     let (segment, dead) = Segment::open(directory, reference)?;
+    for vectors in derivable(&segment, options) {
+        // What can't be opened is missing to `derive`, which builds it anew.
+        if let Ok(graph) = Graph::open(directory, segment.id, vectors.number(), vectors) {
+            vectors.set_graph(graph);
+        }
+    }
     let file = reference.deleted.zip(reference.files.last().cloned());
     let saved = Saved {
         dead_rows: dead.len(),
@@ -306,6 +342,15 @@ fn open_segment(directory: &Path, reference: &SegmentRef) -> Result<Live, OpenEr
         dead: Arc::new(dead),
         saved,
     })
+}
+
+/// Vectors of a segment over which the options want a graph.
+fn derivable(segment: &Segment, options: Options) -> impl Iterator<Item = &VectorFile> {
+    let wanted = options.builder == Builder::HnswRs;
+    segment
+        .vectors()
+        .iter()
+        .filter(move |vectors| wanted && coarse::build::is_worthwhile(vectors))
 }
 
 impl Writer<'_> {

@@ -18,6 +18,7 @@
 compile_error!("segment files are little-endian and mapped as they are");
 
 mod bytes;
+mod coarse;
 pub mod document;
 pub mod error;
 mod filter;
@@ -36,7 +37,7 @@ pub mod view;
 pub use document::{Document, Place, SegmentId};
 pub use error::{BuildError, InsertError, OpenError, ReadError, SearchError};
 pub use filter::check as check_filter;
-pub use index::{Built, Frozen, Index, Options, Stats, Writer};
+pub use index::{Builder, Built, Frozen, Index, Options, Stats, Writer};
 pub use query::{Found, Params, Query, RowHit, RowRef, Usage, Verify};
 pub use search::filtered::matches;
 pub use segment::verify::{PROBLEMS_MAX, Verified, verify};

@@ -2,23 +2,30 @@
 //!
 //! Each part scores its rows and offers those that may enter the k best; dead rows fall out before their ids are read.
 //! With a filter, rows are scored first and the filter is evaluated best-first until k have passed ([`filtered`]), unless
-//! the segment already knows which rows pass. Exact over all rows: estimates and graphs come in between `scores` and
-//! `TopK` without changing this recipe.
+//! the segment already knows which rows pass. All rows are scored, exactly, unless the segment has a graph, the query does
+//! not ask for `exact` and there is no filter: then the graph is walked.
 
 pub(crate) mod filtered;
 
 use granum_model::{DocId, Hit, ScoreInterval, VectorField};
 
+use crate::coarse::walk::walk;
 use crate::error::{ReadError, SearchError};
 use crate::filter::Compiled;
 use crate::metric::Probe;
-use crate::query::{Found, Query, RowHit, RowRef, Usage};
+use crate::query::{Found, Params, Query, RowHit, RowRef, Usage};
 use crate::recent::Recent;
 use crate::segment::VectorFile;
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
 use crate::view::{Part, View};
 
+/// Candidates that a walk keeps where the query does not say.
+const EF_DEFAULT: usize = 64;
+/// A walk that keeps one of so many rows would score most of them: scan.
+const SCAN_SHARE: u64 = 8;
+/// More recall than this is not left to a walk whose recall was not measured.
+const WALK_RECALL_MAX: f32 = 0.95;
 /// Rows of memory between two looks at the deadline.
 const STOP_ROWS: u32 = 1024;
 
@@ -92,11 +99,51 @@ impl Search<'_> {
         if self.filter.is_some() {
             return self.filter_disk(part, live, file);
         }
+        if self.walk(part, live, file)? {
+            return Ok(());
+        }
         self.scan(live, file, |search, score, row| {
             let id = live.segment.id(row)?;
             search.offer(score, id, RowRef { part, row });
             Ok(())
         })
+    }
+
+    /// Looks for hits along the segment's graph. False: nothing was offered and the rows are to be scanned, because there
+    /// is no sound graph, the scan is as cheap, or the walk found less than there is.
+    fn walk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<bool, SearchError> {
+        let Params {
+            exact,
+            ef,
+            target_recall,
+            ..
+        } = self.query.params;
+        let wanted = self.query.k + usize::from(self.query.exclude.is_some());
+        let ef = ef.map_or(EF_DEFAULT, |ef| ef as usize).max(wanted);
+        let is_scan = exact
+            || target_recall.is_some_and(|recall| recall > WALK_RECALL_MAX)
+            || ef as u64 * SCAN_SHARE > file.places();
+        let Some(graph) = file.graph().filter(|_| !is_scan) else {
+            return Ok(false);
+        };
+        let admits = |place| !live.dead.contains(file.row(u64::from(place)));
+        let Some(walked) = walk(&graph, file, &self.probe, ef, admits)? else {
+            return Ok(false);
+        };
+        self.usage.rows_scored += walked.scored;
+        self.usage.rows_read += walked.scored;
+        self.usage.bytes_read += walked.scored * file.place_bytes(0)?;
+        let live_places = file.places().saturating_sub(live.dead.len());
+        if (walked.found.len() as u64) < live_places.min(wanted as u64) {
+            return Ok(false);
+        }
+        for (score, place) in walked.found {
+            if self.best.admits(score) {
+                let row = file.row(u64::from(place));
+                self.offer(score, live.segment.id(row)?, RowRef { part, row });
+            }
+        }
+        Ok(true)
     }
 
     /// Scores all rows of a segment; `admitted` gets the live ones that may enter the k best.

@@ -64,6 +64,10 @@ impl PagedFile {
         })
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn footer(&self) -> &Footer {
         &self.footer
     }

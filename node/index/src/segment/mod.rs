@@ -82,6 +82,9 @@ impl Segment {
             match file.footer().kind {
                 Kind::Ids => ids = Some(Ids::open(file)?),
                 Kind::Payload => payloads = Some(Payloads::open(file)?),
+                Kind::Dense | Kind::Sparse | Kind::Multi if names::vector_number(file.name()).is_none() => {
+                    return Err(file.malformed("holds a vector, but is not named so").into());
+                }
                 Kind::Dense | Kind::Sparse | Kind::Multi => vectors.push(VectorFile::open(file)?),
                 Kind::Deleted => {
                     dead = Some(deleted::read(&file)?);
@@ -141,6 +144,10 @@ impl Segment {
 
     pub fn vector(&self, name: &str) -> Option<&VectorFile> {
         self.vectors.iter().find(|file| file.name() == name)
+    }
+
+    pub fn vectors(&self) -> &[VectorFile] {
+        &self.vectors
     }
 
     pub fn document(&self, row: u32) -> Result<Document, ReadError> {

@@ -37,6 +37,12 @@ pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
     (known && is_hex(id, 16)).then(|| u64::from_str_radix(id, 16).ok().map(SegmentId))?
 }
 
+/// Which vector of its segment a vector's file holds.
+pub(crate) fn vector_number(name: &str) -> Option<usize> {
+    let (_, number) = name.split_once(".vector.")?;
+    usize::from_str_radix(number, 16).ok()
+}
+
 /// Whether a name is that of a derived file, which no manifest names.
 pub(crate) fn is_derived(name: &str) -> bool {
     segment_of(name).is_some() && name.contains(".graph.") && !name.ends_with(UNFINISHED)
@@ -59,6 +65,8 @@ mod tests {
         ] {
             assert_eq!(segment_of(&name), Some(id), "{name}");
         }
+        assert_eq!(vector_number(&vector(id, 18)), Some(18));
+        assert_eq!(vector_number(&graph(id, 18)), None);
         for name in [
             "",
             "manifest",

@@ -6,13 +6,14 @@
 //! the indices u32, then the values f32, end to end, `ends` counts bytes.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use granum_model::{Dense, Distance, Fine, Vector, VectorField, VectorKind};
 use roaring::RoaringBitmap;
 
 use super::{FileRef, deleted, names};
 use crate::bytes::{field, u32_at};
+use crate::coarse::Graph;
 use crate::document::{Document, SegmentId};
 use crate::error::ReadError;
 use crate::fine::rows::Packing;
@@ -124,6 +125,7 @@ pub(crate) struct VectorFile {
     /// `None`: all rows.
     present: Option<RoaringBitmap>,
     places: u64,
+    graph: RwLock<Option<Arc<Graph>>>,
 }
 
 impl VectorFile {
@@ -152,6 +154,7 @@ impl VectorFile {
             present,
             places,
             file,
+            graph: RwLock::new(None),
         };
         own.check_lengths()?;
         Ok(own)
@@ -190,6 +193,31 @@ impl VectorFile {
 
     pub fn name(&self) -> &str {
         &self.file.footer().name
+    }
+
+    pub fn kind(&self) -> VectorKind {
+        self.kind
+    }
+
+    /// Which of its segment's vectors it is.
+    pub fn number(&self) -> usize {
+        names::vector_number(self.file.name()).expect("a segment opens files by names of ours only")
+    }
+
+    /// Tells these values from all others: what a derived file was derived from.
+    pub fn identity(&self) -> u64 {
+        self.file.footer().table_digest
+    }
+
+    /// The graph over these vectors, if there is a sound one.
+    pub fn graph(&self) -> Option<Arc<Graph>> {
+        let graph = self.graph.read().unwrap_or_else(PoisonError::into_inner);
+        graph.as_ref().filter(|graph| !graph.is_damaged()).cloned()
+    }
+
+    /// Takes a graph of these vectors into use.
+    pub fn set_graph(&self, graph: Graph) {
+        *self.graph.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(graph));
     }
 
     pub fn distance(&self) -> Distance {
@@ -241,7 +269,8 @@ impl VectorFile {
         self.place(row).map(|place| self.read_place(place)).transpose()
     }
 
-    fn read_place(&self, place: u64) -> Result<Vector, ReadError> {
+    /// The vector of a place.
+    pub fn read_place(&self, place: u64) -> Result<Vector, ReadError> {
         let fine = self.file.footer().fine;
         Ok(match self.kind {
             VectorKind::Dense { .. } => Vector::Dense(simd::components(fine, self.dense(place)?)),

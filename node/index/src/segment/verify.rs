@@ -10,7 +10,8 @@ use std::path::Path;
 use granum_model::{Dense, Distance, Vector};
 use roaring::RoaringBitmap;
 
-use super::{Segment, SegmentRef, VectorFile};
+use super::{Segment, SegmentRef, VectorFile, names};
+use crate::coarse::Graph;
 use crate::error::ReadError;
 use crate::fine::PagedFile;
 use crate::simd;
@@ -48,7 +49,7 @@ impl Verified {
     }
 }
 
-/// Checks all that a manifest names below `directory`.
+/// Checks all that a manifest names below `directory`, and what was derived from it.
 pub fn verify(directory: &Path, segments: &[SegmentRef]) -> Verified {
     let mut verified = Verified::default();
     let mut opened = Vec::new();
@@ -59,6 +60,7 @@ pub fn verify(directory: &Path, segments: &[SegmentRef]) -> Verified {
         // A damaged page was named already: reading on would name it again for each of its rows.
         if let Some((segment, dead)) = verified.check(Segment::open(directory, reference)).filter(|_| is_sound) {
             check_segment(&segment, &mut verified);
+            check_derived(directory, &segment, &mut verified);
             opened.push((segment, dead));
         }
     }
@@ -84,6 +86,18 @@ fn check_files(directory: &Path, reference: &SegmentRef, verified: &mut Verified
         }
     }
     verified.problems_found == before
+}
+
+/// Graphs that are there: frame, pages, links in range.
+fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
+    for vectors in segment.vectors() {
+        let name = names::graph(segment.id, vectors.number());
+        if directory.join(&name).exists()
+            && let Some(graph) = verified.check(Graph::open(directory, segment.id, vectors.number(), vectors))
+        {
+            verified.check(graph.check());
+        }
+    }
 }
 
 fn check_segment(segment: &Segment, verified: &mut Verified) {

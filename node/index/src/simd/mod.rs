@@ -109,9 +109,14 @@ pub(crate) fn bytes_of(dense: &Dense) -> &[u8] {
     match dense {
         // SAFETY: any initialised u16 is two bytes, u8 has no alignment, and the slice borrows `dense`.
         Dense::F16(bits) => unsafe { std::slice::from_raw_parts(bits.as_ptr().cast(), bits.len() * 2) },
-        // SAFETY: the same with four bytes.
-        Dense::F32(values) => unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len() * 4) },
+        Dense::F32(values) => bytes_of_floats(values),
     }
+}
+
+/// The little-endian bytes of f32 components.
+pub(crate) fn bytes_of_floats(values: &[f32]) -> &[u8] {
+    // SAFETY: any initialised f32 is four bytes, u8 has no alignment, and the slice borrows `values`.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len() * 4) }
 }
 
 /// Components out of little-endian bytes.

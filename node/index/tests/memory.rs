@@ -1,0 +1,88 @@
+//! Do sealed vectors stay out of anonymous memory? One test in a process of its own, since it reads the process's memory.
+#![cfg(target_os = "linux")]
+
+use granum_index::{Document, Index, Options, Params, Query, SegmentId, SegmentRef};
+use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorField, VectorKind};
+
+const DIMENSION: usize = 1024;
+const ROWS: u64 = 8192;
+/// Growth allowed while all rows of 32 MiB of vectors are opened and scored.
+const GROWTH_BYTES_MAX: u64 = 4 << 20;
+
+fn schema() -> Schema {
+    let kind = VectorKind::Dense {
+        dimension: DIMENSION as u32,
+    };
+    let field = VectorField {
+        name: "v".into(),
+        kind,
+        distance: Distance::Dot,
+        fine: Fine::F32,
+        embedder: None,
+    };
+    Schema { vectors: vec![field] }
+}
+
+fn vector(number: u64) -> Vector {
+    Vector::Dense(Dense::F32(
+        (0..DIMENSION as u64)
+            .map(|at| ((number * 31 + at * 7) % 101) as f32 / 101.0)
+            .collect(),
+    ))
+}
+
+/// Anonymous resident memory of this process, in bytes.
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// Eight segments, each sealed before the next is filled.
+fn seal(directory: &std::path::Path) -> Vec<SegmentRef> {
+    let index = Index::open(directory, schema(), Options::default(), &[]).unwrap();
+    let mut manifest = Vec::new();
+    for segment in 0..8 {
+        for number in segment * ROWS / 8..(segment + 1) * ROWS / 8 {
+            let vectors = vec![("v".into(), vector(number))];
+            index
+                .insert(
+                    Document {
+                        id: DocId::Number(number),
+                        version: 1,
+                        payload: [].into(),
+                        vectors,
+                    },
+                    None,
+                )
+                .unwrap();
+        }
+        let built = index.build(&index.freeze(SegmentId(segment + 1))).unwrap();
+        manifest = built.segments().to_vec();
+        index.publish(built);
+    }
+    manifest
+}
+
+#[test]
+fn sealed_vectors_do_not_grow_anonymous_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = seal(directory.path());
+    let before = anonymous_bytes();
+    let index = Index::open(directory.path(), schema(), Options::default(), &manifest).unwrap();
+    let query = Query {
+        using: "v".into(),
+        vector: vector(5),
+        filter: Filter::default(),
+        k: 10,
+        threshold: None,
+        exclude: None,
+        params: Params::default(),
+    };
+    for _ in 0..3 {
+        let found = &index.view().search(std::slice::from_ref(&query), &|| false).unwrap()[0];
+        assert_eq!(found.usage.bytes_read, ROWS * DIMENSION as u64 * 4);
+    }
+    let growth = anonymous_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_BYTES_MAX, "anonymous memory grew by {growth} bytes");
+}
