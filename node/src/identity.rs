@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use granum_proto::internal::{EnsureReplicaRequest, Member, NodeRecord};
 use prost::Message;
 
-use crate::disk::SharedDisk;
+use crate::disk::{Disk, SharedDisk};
 use crate::shard::frame::{self, FrameError, Kind};
 
 /// File of the identity.
@@ -97,6 +97,18 @@ pub struct Directory {
     born: bool,
     /// Held as long as this value lives.
     _lock: File,
+}
+
+/// Reads the identity of a directory that no process uses, changing nothing; `None`: there is none.
+pub fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Identity>, DirectoryError> {
+    let file = path.join(NODE_FILE);
+    let framed = frame::read(disk, &file, NODE_KIND)?;
+    framed.map(|framed| decode(&file, &framed.content)).transpose()
+}
+
+/// Folder of a replica's files, below a data directory.
+pub fn replica_path(directory: &Path, shard: u64, replica: u64) -> PathBuf {
+    directory.join("shards").join(format!("{shard:016x}-{replica:016x}"))
 }
 
 impl Directory {
@@ -185,7 +197,7 @@ impl Directory {
 
     /// Folder of a replica's files.
     pub fn replica_path(&self, shard: u64, replica: u64) -> PathBuf {
-        self.path.join("shards").join(format!("{shard:016x}-{replica:016x}"))
+        replica_path(&self.path, shard, replica)
     }
 }
 

@@ -8,4 +8,5 @@ pub mod identity;
 pub mod raft;
 pub mod service;
 pub mod shard;
+pub mod verify;
 pub mod worker;

@@ -125,6 +125,40 @@ impl LogOptions {
     }
 }
 
+/// What an offline check of a log found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogCheck {
+    /// Groups with anything in the log.
+    pub groups: u64,
+    /// Their entries.
+    pub entries: u64,
+    /// Length of the segments, in bytes.
+    pub bytes: u64,
+    /// Bytes of a torn tail, which the next start will cut off.
+    pub torn_bytes: u64,
+    /// What is wrong with single groups, with file and offset.
+    pub damages: Vec<String>,
+}
+
+/// Checks all of a log as a start would, on a `disk` that should forget what is written to it.
+pub fn check(disk: &SharedDisk, dir: &Path, owner: u64) -> Result<LogCheck, LogError> {
+    let options = LogOptions {
+        owner,
+        ..LogOptions::default()
+    };
+    let found = recover::recover(disk, dir, &options)?;
+    let groups = found.state.groups.values();
+    Ok(LogCheck {
+        groups: found.state.groups.len() as u64,
+        entries: groups.clone().map(|group| group.slots.len() as u64).sum(),
+        bytes: found.state.segments.values().map(|segment| segment.length as u64).sum(),
+        torn_bytes: found.torn_bytes,
+        damages: groups
+            .filter_map(|group| group.damage.as_ref().map(ToString::to_string))
+            .collect(),
+    })
+}
+
 /// Why a log, or a group's part of it, does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {

@@ -19,7 +19,7 @@ mod oracle;
 mod point;
 pub mod register;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub(crate) mod sealing;
 mod staged;
 

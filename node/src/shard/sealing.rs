@@ -168,7 +168,7 @@ fn state_directory(directory: &Path, number: u64) -> PathBuf {
 }
 
 /// The folder of the state that stands in a shard's folder; `None`: there is none.
-pub(crate) fn standing_directory(disk: &dyn Disk, directory: &Path) -> Result<Option<PathBuf>, DiskError> {
+pub fn standing_directory(disk: &dyn Disk, directory: &Path) -> Result<Option<PathBuf>, DiskError> {
     let numbers = disk.list_dirs(directory)?;
     let numbers = numbers
         .iter()
