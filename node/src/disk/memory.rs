@@ -10,6 +10,7 @@
 //! [`Survival::Scattered`]; a prefix may end at any byte, which is harsher than disks are.
 
 mod content;
+mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use super::{Disk, DiskError, File, Operation};
 use content::{Content, Dice};
 pub use content::{SECTOR_BYTES, Survival};
+use file::MemoryFile;
 
 /// A disk in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -63,13 +65,6 @@ type Names = BTreeMap<PathBuf, Arc<Mutex<Content>>>;
 struct Renaming {
     gone: Option<PathBuf>,
     come: Option<(PathBuf, Arc<Mutex<Content>>)>,
-}
-
-#[derive(Debug)]
-struct MemoryFile {
-    disk: MemoryDisk,
-    content: Arc<Mutex<Content>>,
-    path: PathBuf,
 }
 
 impl MemoryDisk {
@@ -391,69 +386,6 @@ impl Disk for MemoryDisk {
 fn name_in(dir: &Path, path: &Path) -> Option<String> {
     let name = path.file_name().filter(|_| path.parent() == Some(dir))?;
     name.to_str().map(str::to_owned)
-}
-
-impl MemoryFile {
-    fn write(&self, operation: Operation, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let alive = !self.disk.lock().dead;
-        let state = self.disk.change(operation, &self.path).inspect_err(|_| {
-            // The power went in the middle of this write: some of it may be on the disk.
-            if alive && self.disk.lock().dead {
-                lock(&self.content).write(offset, bytes);
-            }
-        })?;
-        let length = lock(&self.content).visible.len() as u64;
-        let growth = (offset + bytes.len() as u64).saturating_sub(length);
-        if growth > state.free_bytes() {
-            return Err(DiskError::new(operation, &self.path, io::ErrorKind::StorageFull.into()));
-        }
-        lock(&self.content).write(offset, bytes);
-        Ok(())
-    }
-}
-
-impl File for MemoryFile {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn len(&self) -> Result<u64, DiskError> {
-        let _state = self.disk.look(Operation::Length, &self.path)?;
-        Ok(lock(&self.content).visible.len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let _state = self.disk.look(Operation::Read, &self.path)?;
-        let content = lock(&self.content);
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|start| content.visible.get(start..)?.get(..buffer.len()));
-        let past_the_end = || DiskError::new(Operation::Read, &self.path, io::ErrorKind::UnexpectedEof.into());
-        buffer.copy_from_slice(bytes.ok_or_else(past_the_end)?);
-        Ok(())
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.write(Operation::Write, offset, bytes)
-    }
-
-    fn preallocate(&self, bytes: u64) -> Result<(), DiskError> {
-        let length = self.len()?;
-        let zeros = usize::try_from(bytes.saturating_sub(length)).expect("files in memory fit");
-        self.write(Operation::Preallocate, length, &vec![0; zeros])
-    }
-
-    fn sync_data(&self) -> Result<(), DiskError> {
-        let gate = &self.disk.gate;
-        drop(
-            gate.opened
-                .wait_while(lock(&gate.held), |held| *held)
-                .expect("see lock"),
-        );
-        let _state = self.disk.change(Operation::Sync, &self.path)?;
-        lock(&self.content).sync();
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! must be one of them, and none from before the last confirmation. A script is cut at every call that changes the disk,
 //! under every kind of survival; random scripts are cut at random, recovered and cut again. Then every byte is flipped.
 
+#[cfg(test)]
 mod model;
 
 use std::path::Path;

@@ -3,6 +3,7 @@
 //! First openraft's log-store suite, on both disks. Then what it does not ask: several groups in one log, segments freed
 //! and carried forward, a full disk, reads from disk, restarts.
 
+#[cfg(test)]
 mod tiny;
 
 use std::collections::BTreeMap;
