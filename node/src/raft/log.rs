@@ -25,6 +25,8 @@
 
 #[cfg(test)]
 mod crash_test;
+#[cfg(test)]
+mod golden_test;
 mod group;
 mod membership;
 mod queue;

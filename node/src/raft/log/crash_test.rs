@@ -5,7 +5,7 @@
 //! under every kind of survival; random scripts are cut at random, recovered and cut again. Then every byte is flipped.
 
 #[cfg(test)]
-mod model;
+pub mod model;
 
 use std::path::Path;
 

@@ -57,7 +57,7 @@ impl Plan {
                 break;
             }
             let source = match (&slot.payload, slot.place) {
-                (Some(payload), _) => Source::Memory(payload.clone()),
+                (Some(payload), _) => Source::Memory(Payload::clone(payload)),
                 (None, Some(place)) => {
                     let segment = state
                         .segments

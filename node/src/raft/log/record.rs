@@ -299,6 +299,19 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
+/// Bytes up to the last that is not zero. Compares by blocks: a fresh segment is nearly all zeros.
+pub fn used_bytes(bytes: &[u8]) -> usize {
+    const BLOCK: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while end >= BLOCK.len() && bytes[end - BLOCK.len()..end] == BLOCK {
+        end -= BLOCK.len();
+    }
+    bytes[..end]
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
+}
+
 /// Where the magic of a record next appears in `bytes`, from `from` on.
 pub fn next_magic(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;

@@ -92,12 +92,12 @@ fn create(disk: &SharedDisk, dir: &Path, options: &LogOptions) -> Result<Recover
 
 /// Overwrites by zeros what stands behind the end, and answers how many bytes that were.
 fn cut(segment: &Segment, bytes: &[u8], end: usize) -> Result<u64, LogError> {
-    let Some(last) = bytes[end..].iter().rposition(|byte| *byte != 0) else {
-        return Ok(0);
-    };
-    segment.file.write_at(end as u64, &vec![0; last + 1])?;
-    segment.file.sync_data()?;
-    Ok(last as u64 + 1)
+    let torn = record::used_bytes(&bytes[end..]);
+    if torn > 0 {
+        segment.file.write_at(end as u64, &vec![0; torn])?;
+        segment.file.sync_data()?;
+    }
+    Ok(torn as u64)
 }
 
 /// What the records so far have said.
@@ -291,6 +291,7 @@ fn is_torn(segment: &Segment, bytes: &[u8], offset: usize, length: usize) -> boo
 /// Whether a record behind `offset` was written after what stands there was synced.
 fn known_synced(segment: &Segment, bytes: &[u8], offset: usize) -> bool {
     let position = segment.position_at(offset);
+    let bytes = &bytes[..record::used_bytes(bytes)];
     let mut from = offset + 1;
     while let Some(at) = record::next_magic(bytes, from) {
         let header = Header::decode(&bytes[at..]).ok();

@@ -35,8 +35,8 @@ pub struct Slot {
     pub bytes: u32,
     /// Where it stands; none until the writer has put it there.
     pub place: Option<Place>,
-    /// The payload, while in memory.
-    pub payload: Option<Payload>,
+    /// The payload, while in memory; boxed, since most slots of a long log have none.
+    pub payload: Option<Box<Payload>>,
 }
 
 /// A value of a group and the segment that last recorded it.
@@ -171,7 +171,7 @@ impl State {
             term: entry.log_id.leader_id.term,
             bytes: u32::try_from(bytes).expect("append refuses entries over the limit"),
             place: None,
-            payload: Some(entry.payload.clone()),
+            payload: Some(Box::new(entry.payload.clone())),
         });
         self.cached_bytes += bytes;
         self.cached_slots += 1;

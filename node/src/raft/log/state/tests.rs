@@ -86,3 +86,8 @@ fn entries_taken_back_close_the_group_to_their_handle() {
     assert_ne!(state.groups[&5].generation, generation);
     assert_eq!(state.groups[&5].last(), Some(log_id(1, 4)));
 }
+
+#[test]
+fn an_entry_that_is_only_on_the_disk_costs_48_bytes() {
+    assert_eq!(std::mem::size_of::<Slot>(), 48);
+}
