@@ -8,6 +8,8 @@ mod budget;
 mod check;
 pub mod command;
 pub mod core;
+#[cfg(test)]
+mod crash;
 pub mod dedup;
 pub mod documents;
 mod files;

@@ -150,51 +150,57 @@ impl Replica {
     /// Opens the last seal and replays the log behind it.
     fn restart(&mut self, log: &[Command]) {
         self.machine = None;
-        let machine =
-            ShardMachine::open(&EnsureReplicaRequest::default(), self.directory.path(), &self.options()).unwrap();
-        let sealed = machine.sealed().last.map_or(0, |last| last.index);
+        let opened = ShardMachine::open(&EnsureReplicaRequest::default(), self.directory.path(), &self.options());
+        let machine = opened.unwrap();
+        replay(&machine, log);
         self.machine = Some(machine);
-        for (index, command) in (1..).zip(log).skip(sealed as usize) {
-            self.apply(index, command);
-        }
     }
+}
 
-    fn apply(&self, index: u64, command: &Command) -> internal::Applied {
-        let position = LogPosition {
-            term: 1,
-            replica: 0,
-            index,
-        };
-        let entry = Entry::Command(command::encode(command).unwrap());
-        let applied = self.machine().apply(position, entry).unwrap();
-        internal::Applied::decode(applied.reply).unwrap()
+/// Applies what `machine` does not contain of the log.
+pub(super) fn replay(machine: &ShardMachine, log: &[Command]) {
+    let sealed = machine.sealed().last.map_or(0, |last| last.index);
+    for (index, command) in (1..).zip(log).skip(sealed as usize) {
+        apply(machine, index, command);
     }
+}
 
-    /// Everything that replicas must agree on, bar the documents.
-    fn state(&self) -> Vec<u8> {
-        self.machine().lock_core().core.write_manifest().encode_to_vec()
-    }
+/// Applies the log's command at `index`.
+pub(super) fn apply(machine: &ShardMachine, index: u64, command: &Command) -> internal::Applied {
+    let position = LogPosition {
+        term: 1,
+        replica: 0,
+        index,
+    };
+    let entry = Entry::Command(command::encode(command).unwrap());
+    internal::Applied::decode(machine.apply(position, entry).unwrap().reply).unwrap()
+}
 
-    fn documents(&self) -> BTreeMap<DocId, Document> {
-        let pinned = self.machine().pin();
-        let rows = pinned.view.scan(&Filter::default(), None, 1000, &|| false).unwrap();
-        let documents = rows
-            .into_iter()
-            .map(|(id, row)| (id, pinned.view.document(row).unwrap()));
-        let documents: BTreeMap<DocId, Document> = documents.collect();
-        assert_eq!(
-            pinned.view.count(&Filter::default(), &|| false).unwrap(),
-            documents.len() as u64
-        );
-        for id in (0..8).map(DocId::Number) {
-            let hint = pinned
-                .documents
-                .as_ref()
-                .and_then(|table| table.get(&id).ok().flatten());
-            assert_eq!(pinned.view.get(&id, hint).unwrap().as_ref(), documents.get(&id));
-        }
-        documents
+/// Everything that replicas must agree on, bar the documents.
+pub(super) fn state(machine: &ShardMachine) -> Vec<u8> {
+    machine.lock_core().core.write_manifest().encode_to_vec()
+}
+
+/// All documents, found in each of the ways there are.
+pub(super) fn documents(machine: &ShardMachine) -> BTreeMap<DocId, Document> {
+    let pinned = machine.pin();
+    let rows = pinned.view.scan(&Filter::default(), None, 1000, &|| false).unwrap();
+    let documents = rows
+        .into_iter()
+        .map(|(id, row)| (id, pinned.view.document(row).unwrap()));
+    let documents: BTreeMap<DocId, Document> = documents.collect();
+    assert_eq!(
+        pinned.view.count(&Filter::default(), &|| false).unwrap(),
+        documents.len() as u64
+    );
+    for id in (0..8).map(DocId::Number) {
+        let hint = pinned
+            .documents
+            .as_ref()
+            .and_then(|table| table.get(&id).ok().flatten());
+        assert_eq!(pinned.view.get(&id, hint).unwrap().as_ref(), documents.get(&id));
     }
+    documents
 }
 
 fn file_names(directory: &Path) -> BTreeSet<String> {
@@ -218,8 +224,8 @@ fn check_events(events: Vec<Event>) {
                 log.push(command.clone());
                 let index = log.len() as u64;
                 let expected = core.apply(&mut model, command.clone()).unwrap().applied;
-                assert_eq!(steady.apply(index, &command), expected);
-                assert_eq!(unlucky.apply(index, &command), expected);
+                assert_eq!(apply(steady.machine(), index, &command), expected);
+                assert_eq!(apply(unlucky.machine(), index, &command), expected);
             }
             Event::Seal => {
                 unlucky.machine().seal().unwrap();
@@ -231,27 +237,24 @@ fn check_events(events: Vec<Event>) {
             Event::Install => {
                 steady.machine().seal().unwrap();
                 if let Some(snapshot) = steady.machine().snapshot().unwrap() {
-                    let reached = snapshot.sealed.last.unwrap().index as usize;
                     unlucky
                         .machine()
                         .install(&snapshot.directory, snapshot.sealed.clone())
                         .unwrap();
-                    for (index, command) in (1..).zip(&log).skip(reached) {
-                        unlucky.apply(index, command);
-                    }
+                    replay(unlucky.machine(), &log);
                 }
             }
         }
-        assert_eq!(unlucky.state(), core.write_manifest().encode_to_vec());
+        assert_eq!(state(unlucky.machine()), core.write_manifest().encode_to_vec());
     }
     for replica in [&steady, &unlucky] {
-        assert_eq!(replica.documents(), model.documents);
-        assert_eq!(replica.state(), core.write_manifest().encode_to_vec());
+        assert_eq!(documents(replica.machine()), model.documents);
+        assert_eq!(state(replica.machine()), core.write_manifest().encode_to_vec());
         replica.machine().seal().unwrap();
-        assert_eq!(replica.documents(), model.documents);
+        assert_eq!(documents(replica.machine()), model.documents);
     }
     unlucky.restart(&log);
-    assert_eq!(unlucky.documents(), model.documents);
+    assert_eq!(documents(unlucky.machine()), model.documents);
     let named: BTreeSet<String> = match super::manifest::read(&RealDisk, &unlucky.machine().state_directory()).unwrap()
     {
         Some(opened) => opened
@@ -278,7 +281,7 @@ proptest! {
 #[test]
 fn several_seal_points_are_made_durable_by_one_seal() {
     let replica = Replica::new(true);
-    replica.apply(1, &fence(1));
+    apply(replica.machine(), 1, &fence(1));
     let mut index = 1;
     for number in 0..super::machine::PENDING_SEALS_MAX as u64 + 3 {
         let operations = vec![unversioned(0, put(number, 0))];
@@ -286,8 +289,12 @@ fn several_seal_points_are_made_durable_by_one_seal() {
             operations,
             ..WriteBatch::default()
         };
-        replica.apply(index + 1, &command::write(RequestId([number as u8; 16]), 1, 0, batch));
-        replica.apply(index + 2, &command::seal());
+        apply(
+            replica.machine(),
+            index + 1,
+            &command::write(RequestId([number as u8; 16]), 1, 0, batch),
+        );
+        apply(replica.machine(), index + 2, &command::seal());
         index += 2;
     }
     assert_eq!(replica.machine().seal().unwrap().last.unwrap().index, index);
@@ -298,16 +305,16 @@ fn several_seal_points_are_made_durable_by_one_seal() {
 #[test]
 fn an_entry_already_contained_changes_nothing() {
     let replica = Replica::new(false);
-    replica.apply(1, &fence(1));
+    apply(replica.machine(), 1, &fence(1));
     let batch = WriteBatch {
         operations: vec![unversioned(0, put(1, 0))],
         ..WriteBatch::default()
     };
     let write = command::write(RequestId([1; 16]), 1, 0, batch);
-    replica.apply(2, &write);
-    let state = replica.state();
-    assert_eq!(replica.apply(2, &write), internal::Applied::default());
-    assert_eq!(replica.state(), state);
+    apply(replica.machine(), 2, &write);
+    let before = state(replica.machine());
+    assert_eq!(apply(replica.machine(), 2, &write), internal::Applied::default());
+    assert_eq!(state(replica.machine()), before);
 }
 
 #[test]
