@@ -219,7 +219,7 @@ impl Query {
         self
     }
 
-    /// Only documents that the filter lets through, in the language of [`filter`](crate::filter).
+    /// Only documents that the filter lets through, in the language of [`filter`].
     pub fn filter(self, text: &str) -> Result<Self, FilterError> {
         Ok(self.only(&filter::parse(text)?))
     }

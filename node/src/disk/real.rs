@@ -1,4 +1,4 @@
-//! How do the verbs of [`Disk`](super::Disk) reach the operating system?
+//! How do the verbs of [`Disk`] reach the operating system?
 //!
 //! Plainly: std for names, positioned reads and writes for bytes, rustix for `statvfs`. Nothing is cached here.
 

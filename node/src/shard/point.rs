@@ -36,7 +36,7 @@ pub(super) fn write(sealed: &Sealed) -> SealPoint {
     }
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub(super) fn read(point: Option<SealPoint>) -> Sealed {
     let point = point.unwrap_or_default();
     let membership = point.membership;

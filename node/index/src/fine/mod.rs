@@ -9,7 +9,7 @@
 //! a content page's when it is first read. Files are mapped, never copied: sealed vectors live in the page cache, not in
 //! anonymous memory. Content pages are bare, so that rows of 2 KiB fill a page exactly.
 //!
-//! [`format`] draws the footer, [`writer`] and [`reader`] follow it, [`rows`] packs vectors into pages, [`io`] maps.
+//! [`mod@format`] draws the footer, [`writer`] and [`reader`] follow it, [`rows`] packs vectors into pages, [`io`] maps.
 
 pub(crate) mod format;
 mod io;
