@@ -232,7 +232,9 @@ impl Store {
                     *self.answered.lock().expect("nothing panics while holding it") = address;
                     return Ok(answered);
                 }
-                Err(failed @ (Failure::Invalid(_) | Failure::Fault(_) | Failure::Precondition(_))) => {
+                Err(
+                    failed @ (Failure::Invalid(_) | Failure::Fault(_) | Failure::Precondition(_) | Failure::Expired(_)),
+                ) => {
                     return Err(failed);
                 }
                 Err(failed) => failed,
