@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use granum_index::{BuildError, Index, SegmentRef};
+use granum_index::{BuildError, Builder, Index, SegmentRef};
 use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
@@ -56,7 +56,7 @@ pub(super) fn open(options: &Options, birth: &EnsureReplicaRequest, directory: &
         ))),
         None => None,
     };
-    let loaded = load(disk, &state, documents.as_deref())?;
+    let loaded = load(disk, &state, documents.as_deref(), index_options(birth)?)?;
     if loaded.sealed.last.is_none() && number > 1 {
         return Err(Fault::new(format!(
             "{}: an installed state without its manifest",
@@ -81,6 +81,20 @@ pub(super) fn open(options: &Options, birth: &EnsureReplicaRequest, directory: &
     })
 }
 
+/// How the map wants this collection to be indexed.
+fn index_options(birth: &EnsureReplicaRequest) -> Result<granum_index::Options, Fault> {
+    let builder = match birth.index.as_ref().map_or("", |index| &index.builder) {
+        "" => Builder::Scan,
+        "hnsw_rs" => Builder::HnswRs,
+        other => {
+            return Err(Fault::new(format!(
+                "index.builder: {other:?}, must be \"\" or \"hnsw_rs\""
+            )));
+        }
+    };
+    Ok(granum_index::Options { builder })
+}
+
 /// Name of a replica's tree among the node's.
 pub fn tree_name(replica: u64) -> String {
     format!("documents-{replica:016x}")
@@ -94,7 +108,12 @@ struct Loaded {
 }
 
 /// Reads a state's folder.
-fn load(disk: &dyn Disk, state: &Path, documents: Option<&Documents>) -> Result<Loaded, Fault> {
+fn load(
+    disk: &dyn Disk,
+    state: &Path,
+    documents: Option<&Documents>,
+    options: granum_index::Options,
+) -> Result<Loaded, Fault> {
     let (mut manifest, segments, tag) = match manifest::read(disk, state)? {
         Some(opened) => (opened.manifest, opened.segments, opened.tag),
         None => (
@@ -115,7 +134,7 @@ fn load(disk: &dyn Disk, state: &Path, documents: Option<&Documents>) -> Result<
         None => Core::unborn(),
     };
     let schema = core.schema().as_ref().clone();
-    let index = Index::open(state, schema, granum_index::Options::default(), &segments).map_err(Fault::new)?;
+    let index = Index::open(state, schema, options, &segments).map_err(Fault::new)?;
     if let Some(documents) = documents {
         documents.open(tag, index.view().sealed_ids()).map_err(Fault::new)?;
     }
@@ -199,6 +218,10 @@ impl ShardMachine {
                 }
                 Err(SealError::Fault(fault)) => return Err(fault),
             }
+        }
+        // What is derived is no part of the seal: searches are right without it.
+        if let Err(error) = self.index().derive() {
+            tracing::warn!(%error, "an index file could not be derived");
         }
         Ok(place.sealed.clone())
     }
@@ -286,7 +309,7 @@ impl ShardMachine {
         disk.sync_dir(&self.directory)?;
 
         let mut driven = self.lock_core();
-        let loaded = load(disk, &state, self.documents.as_deref())?;
+        let loaded = load(disk, &state, self.documents.as_deref(), self.index().options())?;
         let old = state_directory(&self.directory, place.number);
         *place = Place {
             number,
