@@ -75,12 +75,7 @@ pub const SETTINGS: &[Setting] = &[
         "268435456",
         "Memory for documents that are not sealed yet, all shards",
     ),
-    setting(
-        "seal_documents",
-        "COUNT",
-        "20000",
-        "Unsealed documents of a shard that make a segment",
-    ),
+    setting("seal_bytes", "BYTES", "16777216", "Unsealed documents of a shard that make a segment"),
     setting(
         "worker_threads",
         "COUNT",
@@ -153,8 +148,8 @@ pub struct Config {
     pub log_budget_bytes: u64,
     /// Bytes, at least 1 MiB.
     pub recent_budget_bytes: u64,
-    /// At least 1.
-    pub seal_documents: u64,
+    /// Bytes, at least 1.
+    pub seal_bytes: u64,
     /// 0: one a processor.
     pub worker_threads: usize,
     /// At least 1.
@@ -185,7 +180,7 @@ impl Default for Config {
             log_segment_bytes: 64 << 20,
             log_budget_bytes: 1 << 30,
             recent_budget_bytes: 256 << 20,
-            seal_documents: 20_000,
+            seal_bytes: 16 << 20,
             worker_threads: 0,
             service_threads: 2,
             raft_threads: 2,
@@ -260,7 +255,7 @@ impl Config {
                 u64::MAX,
             ),
             ("recent_budget_bytes", self.recent_budget_bytes, 1 << 20, u64::MAX),
-            ("seal_documents", self.seal_documents, 1, u64::MAX),
+            ("seal_bytes", self.seal_bytes, 1, u64::MAX),
             ("service_threads", self.service_threads as u64, 1, 1_024),
             ("raft_threads", self.raft_threads as u64, 1, 1_024),
             ("worker_threads", self.worker_threads as u64, 0, 1_024),

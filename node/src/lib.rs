@@ -4,9 +4,17 @@
 pub mod codec;
 pub mod config;
 pub mod disk;
+pub mod holdings;
 pub mod identity;
+pub mod join;
+pub mod metrics;
+pub mod process;
 pub mod raft;
 pub mod service;
 pub mod shard;
+pub mod start;
 pub mod verify;
 pub mod worker;
+
+pub use config::{Config, SETTINGS};
+pub use start::{Node, NodeError, start};

@@ -1,0 +1,182 @@
+//! Does a cluster of real nodes found itself, keep its register, and survive the loss of any of them? Three nodes in this
+//! process, on real sockets and real files.
+
+use std::time::{Duration, Instant};
+
+use granum_node::{Config, Node, start};
+use granum_proto::PROTOCOL_VERSION;
+use granum_proto::internal::register_client::RegisterClient;
+use granum_proto::internal::{
+    FoundRequest, HelloRequest, KeyValue, Put, RegisterReadRequest, RegisterWatchRequest, Swap,
+};
+use granum_proto::status::{self, Failure};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+/// Patience of every wait; none should need it.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Three nodes with a folder each.
+struct Cluster {
+    folder: TempDir,
+    nodes: Vec<Option<Node>>,
+    configs: Vec<Config>,
+}
+
+impl Cluster {
+    /// Starts `count` nodes on free ports; no cluster yet.
+    async fn start(count: usize) -> Cluster {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = Cluster { folder, nodes: Vec::new(), configs: Vec::new() };
+        for number in 0..count {
+            let config = Config {
+                data_dir: cluster.folder.path().join(number.to_string()).display().to_string(),
+                listen_data: "127.0.0.1:0".into(),
+                listen_raft: "127.0.0.1:0".into(),
+                listen_metrics: "127.0.0.1:0".into(),
+                election_timeout_ms: 500,
+                heartbeat_ms: 100,
+                log_segment_bytes: 1 << 20,
+                log_budget_bytes: 4 << 20,
+                free_space_min_bytes: 1 << 20,
+                worker_threads: 1,
+                ..Config::default()
+            };
+            let node = start(config.clone()).await.unwrap();
+            cluster.configs.push(Config {
+                listen_data: node.data_address().into(),
+                listen_raft: node.raft_address().into(),
+                listen_metrics: node.metrics_address().into(),
+                ..config
+            });
+            cluster.nodes.push(Some(node));
+        }
+        cluster
+    }
+
+    /// Starts nodes and founds a cluster of the first three, or of the first.
+    async fn found(count: usize) -> Cluster {
+        let cluster = Cluster::start(count).await;
+        let voters = if count >= 3 { 3 } else { 1 };
+        let addresses: Vec<String> = (0..voters).map(|number| cluster.address(number)).collect();
+        let founded = client(&addresses[0]).found(FoundRequest { addresses }).await.unwrap();
+        assert_ne!(founded.into_inner().cluster, 0);
+        cluster
+    }
+
+    fn address(&self, number: usize) -> String {
+        self.configs[number].listen_data.clone()
+    }
+
+    fn running(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|number| self.nodes[*number].is_some()).collect()
+    }
+
+    fn kill(&mut self, number: usize) {
+        self.nodes[number].take().expect("it runs");
+    }
+
+    /// Starts a node that was killed or drained where it was; its lock may take a moment to fall.
+    async fn restart(&mut self, number: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match start(self.configs[number].clone()).await {
+                Ok(node) => break self.nodes[number] = Some(node),
+                Err(error) if Instant::now() > deadline => panic!("node {number}: {error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// The node that leads the register, as it says itself.
+    async fn leader(&self) -> usize {
+        wait("a leader of the register", async || {
+            self.running().into_iter().find(|number| {
+                let register = self.nodes[*number].as_ref().and_then(|node| node.holdings().register());
+                register.is_some_and(|register| register.group.status().leader)
+            })
+        })
+        .await
+    }
+
+    /// Writes one key through whichever node takes it.
+    async fn put(&self, key: &str, value: &str) {
+        let swap = Swap {
+            puts: vec![Put { key: key.into(), value: value.to_owned().into_bytes().into() }],
+            request_id: rand::random::<[u8; 16]>().to_vec().into(),
+            ..Swap::default()
+        };
+        wait("a swap", async || {
+            for number in self.running() {
+                match client(&self.address(number)).swap(swap.clone()).await {
+                    Ok(result) => return Some(assert!(result.into_inner().swapped)),
+                    Err(refused) => {
+                        let failure = status::failure(&refused);
+                        assert!(!matches!(failure, Failure::Invalid(_) | Failure::Fault(_)), "{failure}");
+                    }
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Everything under `prefix`, read linearizably.
+    async fn read(&self, prefix: &str) -> Vec<KeyValue> {
+        let request = RegisterReadRequest { prefixes: vec![prefix.into()], linearizable: true };
+        wait("a read", async || {
+            for number in self.running() {
+                if let Ok(read) = client(&self.address(number)).read(request.clone()).await {
+                    return Some(read.into_inner().entries);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    async fn check_keys(&self, count: usize) {
+        let entries = self.read("test/").await;
+        let keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
+        assert_eq!(keys, (0..count).map(|number| format!("test/{number:04}")).collect::<Vec<_>>());
+    }
+
+    async fn put_keys(&self, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            self.put(&format!("test/{number:04}"), "grain").await;
+        }
+    }
+
+    /// Until every running node has announced itself.
+    async fn all_announced(&self) {
+        wait("all nodes in the register", async || {
+            (self.read("nodes/").await.len() >= self.nodes.len()).then_some(())
+        })
+        .await
+    }
+}
+
+/// Asks again and again until there is an answer.
+async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn client(address: &str) -> RegisterClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    RegisterClient::new(endpoint.timeout(Duration::from_secs(10)).connect_lazy())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_become_one_cluster_and_hold_a_register() {
+    let cluster = Cluster::found(3).await;
+    cluster.put_keys(0..10).await;
+    cluster.check_keys(10).await;
+    cluster.all_announced().await;
+}
