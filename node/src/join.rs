@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use granum_model::ids::REGISTER;
 use granum_proto::PROTOCOL_VERSION;
 use granum_proto::internal::register_client::RegisterClient;
 use granum_proto::internal::shard_client::ShardClient;
 use granum_proto::internal::{
-    EnsureReplicaRequest, HelloRequest, HelloResponse, Member, NodeRecord, Put, RegisterEvents,
+    Compare, EnsureReplicaRequest, HelloRequest, HelloResponse, Member, NodeRecord, Put, RegisterEvents,
     RegisterWatchRequest, Swap, SwapResult,
 };
 use granum_proto::limits::MESSAGE_OUT_BYTES_MAX;
@@ -159,6 +160,7 @@ impl Joining {
             self.come_to_cluster().await?;
         }
         self.announce().await?;
+        self.introduce().await?;
         tokio::select! {
             _ = stop.cancelled() => Ok(()),
             followed = self.follow() => followed,
@@ -211,6 +213,9 @@ impl Joining {
     /// Asks every seed and every node of the book who it is; joins the cluster that a seed of `join` belongs to, and of
     /// `bootstrap` too.
     async fn ask_around(&self) {
+        if let Some(register) = self.holdings.register() {
+            self.take(register.machine.events_since(&[NODES_PREFIX.to_owned()], 0));
+        }
         let mine = self.record().data_address;
         let known = self.book.all().into_iter().map(|record| record.data_address);
         let mut addresses: Vec<String> = self.join.iter().chain(&self.bootstrap).cloned().chain(known).collect();
@@ -299,9 +304,29 @@ impl Joining {
         let record = self.record();
         self.book.learn(record.clone());
         let put = Put { key: node_key(record.node), value: record.encode_to_vec().into() };
-        let request_id = [(self.new_id)().to_be_bytes(), (self.new_id)().to_be_bytes()].concat().into();
-        let swap = Swap { puts: vec![put], request_id, ..Swap::default() };
+        let swap = Swap { puts: vec![put], request_id: self.request_id(), ..Swap::default() };
         self.swap(swap).await.map(|_| ())
+    }
+
+    /// Writes the records of nodes that the register lacks but this one knows: a founder asked the first voters who they
+    /// are, and they know of nobody else.
+    async fn introduce(&self) -> Result<(), Failure> {
+        let Some(register) = self.holdings.register() else { return Ok(()) };
+        let (_, announced) = register.machine.read(&[NODES_PREFIX.to_owned()]);
+        for record in self.book.all() {
+            let key = node_key(record.node);
+            if announced.iter().any(|entry| entry.key == key) {
+                continue;
+            }
+            let compares = vec![Compare { key: key.clone(), revision: 0 }];
+            let puts = vec![Put { key, value: record.encode_to_vec().into() }];
+            self.swap(Swap { compares, puts, request_id: self.request_id(), ..Swap::default() }).await?;
+        }
+        Ok(())
+    }
+
+    fn request_id(&self) -> Bytes {
+        [(self.new_id)().to_be_bytes(), (self.new_id)().to_be_bytes()].concat().into()
     }
 
     /// Says that this node is about to go, or no longer is.
