@@ -75,7 +75,12 @@ pub const SETTINGS: &[Setting] = &[
         "268435456",
         "Memory for documents that are not sealed yet, all shards",
     ),
-    setting("seal_bytes", "BYTES", "16777216", "Unsealed documents of a shard that make a segment"),
+    setting(
+        "seal_bytes",
+        "BYTES",
+        "16777216",
+        "Unsealed documents of a shard that make a segment",
+    ),
     setting(
         "worker_threads",
         "COUNT",

@@ -54,7 +54,9 @@ fn durable(error: DirectoryError) -> Failure {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Failure::Unavailable("the node stops".into()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Failure::Unavailable("the node stops".into()))
 }
 
 impl Holdings {
@@ -111,7 +113,10 @@ impl Holdings {
     /// Whether every replica of this node is open.
     pub fn all_open(&self) -> bool {
         let identity = self.directory.identity();
-        identity.replicas.iter().all(|record| self.groups.group(ShardId(record.shard)).is_some())
+        identity
+            .replicas
+            .iter()
+            .all(|record| self.groups.group(ShardId(record.shard)).is_some())
     }
 
     /// Sweeps away what no longer belongs here, then opens every replica. One that can't be opened is left for later.
@@ -137,8 +142,11 @@ impl Holdings {
             }
         }
         let (disk, directory) = (self.disk.clone(), self.directory.clone());
-        let kept: Vec<_> =
-            identity.replicas.iter().map(|record| directory.replica_path(record.shard, record.replica)).collect();
+        let kept: Vec<_> = identity
+            .replicas
+            .iter()
+            .map(|record| directory.replica_path(record.shard, record.replica))
+            .collect();
         blocking(move || {
             let shards = directory.path().join("shards");
             disk.create_dir_all(&shards)?;
@@ -171,16 +179,24 @@ impl Holdings {
         let fault = |fault: shard::Fault| Failure::Fault(format!("shard {shard}: {fault}"));
         if shard == REGISTER {
             let disk = self.disk.clone();
-            let machine = blocking(move || RegisterMachine::open(disk, &path)).await?.map_err(fault)?;
+            let machine = blocking(move || RegisterMachine::open(disk, &path))
+                .await?
+                .map_err(fault)?;
             let machine = Arc::new(machine);
             let group = self.groups.open(shard, replica, machine.clone()).await?;
             let register = Arc::new(Register { machine, group });
             *self.register.write().unwrap_or_else(PoisonError::into_inner) = Some(register);
         } else {
             let (options, birth) = (self.options.clone(), record.clone());
-            let machine = blocking(move || ShardMachine::open(&birth, &path, &options)).await?.map_err(fault)?;
+            let machine = blocking(move || ShardMachine::open(&birth, &path, &options))
+                .await?
+                .map_err(fault)?;
             let group = self.groups.open(shard, replica, machine.clone()).await?;
-            self.context.replicas.insert(Arc::new(Replica { birth: record, machine, group }));
+            self.context.replicas.insert(Arc::new(Replica {
+                birth: record,
+                machine,
+                group,
+            }));
         }
         Ok(())
     }
@@ -208,12 +224,17 @@ impl Holdings {
                 return Ok(false);
             }
             Some(held) => {
-                let problem = format!("shard {}: replica {} lives here, drop it first", held.shard, held.replica);
+                let problem = format!(
+                    "shard {}: replica {} lives here, drop it first",
+                    held.shard, held.replica
+                );
                 return Err(Failure::Exists(problem));
             }
             None if record.replica == 0 => return Err(Failure::Invalid("replica: 0 names none".into())),
             None if identity.replicas.len() >= REPLICAS_MAX => {
-                return Err(Failure::Precondition(format!("this node holds {REPLICAS_MAX} replicas, the most it may")));
+                return Err(Failure::Precondition(format!(
+                    "this node holds {REPLICAS_MAX} replicas, the most it may"
+                )));
             }
             None => {}
         }
@@ -239,7 +260,9 @@ impl Holdings {
             return Err(Failure::Invalid("cluster: 0 names none".into()));
         }
         if mine != 0 && mine != cluster {
-            return Err(Failure::Precondition(format!("this node belongs to cluster {mine:016x}, not {cluster:016x}")));
+            return Err(Failure::Precondition(format!(
+                "this node belongs to cluster {mine:016x}, not {cluster:016x}"
+            )));
         }
         Ok(())
     }
@@ -249,7 +272,9 @@ impl Holdings {
         let _changing = self.changing.lock().await;
         self.check_cluster(cluster)?;
         let directory = self.directory.clone();
-        blocking(move || directory.update(|identity| identity.cluster = cluster)).await?.map_err(durable)?;
+        blocking(move || directory.update(|identity| identity.cluster = cluster))
+            .await?
+            .map_err(durable)?;
         self.groups.peers().join_cluster(cluster);
         Ok(())
     }
@@ -281,7 +306,9 @@ impl Holdings {
     /// The register has its members: the founding is over.
     pub async fn end_founding(&self) -> Result<(), Failure> {
         let directory = self.directory.clone();
-        blocking(move || directory.update(|identity| identity.founding.clear())).await?.map_err(durable)
+        blocking(move || directory.update(|identity| identity.founding.clear()))
+            .await?
+            .map_err(durable)
     }
 
     /// Removes a replica with all it keeps; `false`: there was none.
@@ -292,7 +319,10 @@ impl Holdings {
             return Ok(false);
         };
         if held.replica != request.replica {
-            let problem = format!("shard {}: replica {} lives here, not {}", held.shard, held.replica, request.replica);
+            let problem = format!(
+                "shard {}: replica {} lives here, not {}",
+                held.shard, held.replica, request.replica
+            );
             return Err(Failure::Precondition(problem));
         }
         let (shard, replica) = (held.shard, held.replica);
@@ -301,9 +331,16 @@ impl Holdings {
             .await?
             .map_err(durable)?;
         self.close(shard).await;
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&shard);
         self.groups.drop_group(ShardId(shard)).await?;
-        let (disk, path, trees) = (self.disk.clone(), self.directory.replica_path(shard, replica), self.options.trees.clone());
+        let (disk, path, trees) = (
+            self.disk.clone(),
+            self.directory.replica_path(shard, replica),
+            self.options.trees.clone(),
+        );
         blocking(move || {
             if let Some(trees) = trees
                 && let Err(error) = trees.drop_tree(&shard::tree_name(replica))

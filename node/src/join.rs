@@ -129,7 +129,10 @@ impl Joining {
     pub fn elsewhere(&self) -> Failure {
         match self.cluster() {
             0 => Failure::Unavailable("this node belongs to no cluster yet".into()),
-            _ => Failure::NotLeader { shard: REGISTER.0, leader_node: self.register_leader.load(Ordering::Relaxed) },
+            _ => Failure::NotLeader {
+                shard: REGISTER.0,
+                leader_node: self.register_leader.load(Ordering::Relaxed),
+            },
         }
     }
 
@@ -182,18 +185,25 @@ impl Joining {
 
     /// Whether this node is the first of the bootstrap list, whatever it is called there.
     async fn is_first(&self) -> bool {
-        let Some(first) = self.bootstrap.first() else { return false };
+        let Some(first) = self.bootstrap.first() else {
+            return false;
+        };
         let record = self.record();
         *first == record.data_address || self.hello(first).await.is_ok_and(|hello| hello.node == record.node)
     }
 
     /// Asks one node who it is, and notes its addresses.
     async fn hello(&self, address: &str) -> Result<HelloResponse, Failure> {
-        let request = HelloRequest { node: self.record().node, protocol_version: PROTOCOL_VERSION };
+        let request = HelloRequest {
+            node: self.record().node,
+            protocol_version: PROTOCOL_VERSION,
+        };
         let hello = answer(address, client(address)?.hello(request)).await?;
         if hello.protocol_version != PROTOCOL_VERSION {
             let theirs = hello.protocol_version;
-            return Err(Failure::Precondition(format!("{address} speaks protocol {theirs}, this is {PROTOCOL_VERSION}")));
+            return Err(Failure::Precondition(format!(
+                "{address} speaks protocol {theirs}, this is {PROTOCOL_VERSION}"
+            )));
         }
         let mine = self.cluster();
         if mine == 0 || hello.cluster == 0 || hello.cluster == mine {
@@ -236,7 +246,10 @@ impl Joining {
     /// Founds a cluster whose register these nodes hold, this one among them. Answers its id.
     pub async fn found(&self, addresses: Vec<String>) -> Result<u64, Failure> {
         if ![1, 3, 5].contains(&addresses.len()) {
-            return Err(Failure::Invalid(format!("addresses: {} nodes, must be 1, 3 or 5", addresses.len())));
+            return Err(Failure::Invalid(format!(
+                "addresses: {} nodes, must be 1, 3 or 5",
+                addresses.len()
+            )));
         }
         self.found_with(&addresses, addresses.len()).await
     }
@@ -247,21 +260,34 @@ impl Joining {
         let mut nodes = Vec::with_capacity(addresses.len());
         for address in addresses {
             let hello = match *address == self.record().data_address {
-                true => HelloResponse { node: mine, cluster: self.cluster(), ..HelloResponse::default() },
+                true => HelloResponse {
+                    node: mine,
+                    cluster: self.cluster(),
+                    ..HelloResponse::default()
+                },
                 false => self.hello(address).await?,
             };
             if hello.cluster != 0 {
-                return Err(Failure::Precondition(format!("{address} belongs to cluster {:016x} already", hello.cluster)));
+                return Err(Failure::Precondition(format!(
+                    "{address} belongs to cluster {:016x} already",
+                    hello.cluster
+                )));
             }
             if nodes.contains(&hello.node) {
                 return Err(Failure::Invalid(format!("addresses: {address} is a node named before")));
             }
             nodes.push(hello.node);
         }
-        let members: Vec<Member> =
-            nodes.iter().take(voters).zip(1..).map(|(node, replica)| Member { replica, node: *node }).collect();
+        let members: Vec<Member> = nodes
+            .iter()
+            .take(voters)
+            .zip(1..)
+            .map(|(node, replica)| Member { replica, node: *node })
+            .collect();
         if !members.iter().any(|member| member.node == mine) {
-            return Err(Failure::Invalid("addresses: the node that founds must be among the first voters".into()));
+            return Err(Failure::Invalid(
+                "addresses: the node that founds must be among the first voters".into(),
+            ));
         }
         let cluster = (self.new_id)().max(1);
         self.holdings.begin_founding(cluster, members).await?;
@@ -281,8 +307,10 @@ impl Joining {
             collection_name: "register".into(),
             ..EnsureReplicaRequest::default()
         };
-        let (mine, others): (Vec<_>, Vec<_>) =
-            identity.founding.iter().partition(|member| member.node == identity.node);
+        let (mine, others): (Vec<_>, Vec<_>) = identity
+            .founding
+            .iter()
+            .partition(|member| member.node == identity.node);
         for member in mine {
             self.holdings.ensure(order(member)).await?;
         }
@@ -294,7 +322,10 @@ impl Joining {
             let mut shards = ShardClient::new(channel(&address)?);
             answer(&address, shards.ensure_replica(order(member))).await?;
         }
-        let register = self.holdings.register().ok_or_else(|| Failure::Fault("the register can't be opened".into()))?;
+        let register = self
+            .holdings
+            .register()
+            .ok_or_else(|| Failure::Fault("the register can't be opened".into()))?;
         register.group.initialize(&identity.founding).await?;
         self.holdings.end_founding().await
     }
@@ -303,30 +334,53 @@ impl Joining {
     async fn announce(&self) -> Result<(), Failure> {
         let record = self.record();
         self.book.learn(record.clone());
-        let put = Put { key: node_key(record.node), value: record.encode_to_vec().into() };
-        let swap = Swap { puts: vec![put], request_id: self.request_id(), ..Swap::default() };
+        let put = Put {
+            key: node_key(record.node),
+            value: record.encode_to_vec().into(),
+        };
+        let swap = Swap {
+            puts: vec![put],
+            request_id: self.request_id(),
+            ..Swap::default()
+        };
         self.swap(swap).await.map(|_| ())
     }
 
     /// Writes the records of nodes that the register lacks but this one knows: a founder asked the first voters who they
     /// are, and they know of nobody else.
     async fn introduce(&self) -> Result<(), Failure> {
-        let Some(register) = self.holdings.register() else { return Ok(()) };
+        let Some(register) = self.holdings.register() else {
+            return Ok(());
+        };
         let (_, announced) = register.machine.read(&[NODES_PREFIX.to_owned()]);
         for record in self.book.all() {
             let key = node_key(record.node);
             if announced.iter().any(|entry| entry.key == key) {
                 continue;
             }
-            let compares = vec![Compare { key: key.clone(), revision: 0 }];
-            let puts = vec![Put { key, value: record.encode_to_vec().into() }];
-            self.swap(Swap { compares, puts, request_id: self.request_id(), ..Swap::default() }).await?;
+            let compares = vec![Compare {
+                key: key.clone(),
+                revision: 0,
+            }];
+            let puts = vec![Put {
+                key,
+                value: record.encode_to_vec().into(),
+            }];
+            self.swap(Swap {
+                compares,
+                puts,
+                request_id: self.request_id(),
+                ..Swap::default()
+            })
+            .await?;
         }
         Ok(())
     }
 
     fn request_id(&self) -> Bytes {
-        [(self.new_id)().to_be_bytes(), (self.new_id)().to_be_bytes()].concat().into()
+        [(self.new_id)().to_be_bytes(), (self.new_id)().to_be_bytes()]
+            .concat()
+            .into()
     }
 
     /// Says that this node is about to go, or no longer is.
@@ -370,8 +424,16 @@ impl Joining {
         let mine = self.record();
         let mut records = self.book.all();
         records.sort_by_key(|record| (record.node != first, record.node));
-        let known = records.into_iter().filter(|record| record.node != mine.node).map(|record| record.data_address);
-        let seeds = self.join.iter().chain(&self.bootstrap).filter(|seed| **seed != mine.data_address).cloned();
+        let known = records
+            .into_iter()
+            .filter(|record| record.node != mine.node)
+            .map(|record| record.data_address);
+        let seeds = self
+            .join
+            .iter()
+            .chain(&self.bootstrap)
+            .filter(|seed| **seed != mine.data_address)
+            .cloned();
         let mut addresses: Vec<String> = Vec::new();
         for address in known.chain(seeds) {
             if !address.is_empty() && !addresses.contains(&address) {
@@ -389,7 +451,10 @@ impl Joining {
         }
         let mut failed = Failure::Unavailable("no node that could hold the register is known".into());
         for address in self.addresses(self.register_leader.load(Ordering::Relaxed)) {
-            let request = RegisterWatchRequest { prefixes: vec![NODES_PREFIX.into()], from_revision: 0 };
+            let request = RegisterWatchRequest {
+                prefixes: vec![NODES_PREFIX.into()],
+                from_revision: 0,
+            };
             match answer(&address, client(&address)?.watch(request)).await {
                 Ok(mut events) => {
                     while let Some(event) = events.message().await.map_err(|refused| status::failure(&refused))? {
@@ -412,7 +477,10 @@ impl Joining {
             from = events.revision;
             self.take(events);
             let changed = tokio::time::timeout(ANSWER_TIMEOUT, revisions.changed()).await;
-            let same = self.holdings.register().is_some_and(|held| Arc::ptr_eq(&held, register));
+            let same = self
+                .holdings
+                .register()
+                .is_some_and(|held| Arc::ptr_eq(&held, register));
             if !same || matches!(changed, Ok(Err(_))) {
                 return;
             }
@@ -431,7 +499,10 @@ impl Joining {
             }
         }
         for key in events.deletes {
-            if let Some(node) = key.strip_prefix(NODES_PREFIX).and_then(|id| u64::from_str_radix(id, 16).ok()) {
+            if let Some(node) = key
+                .strip_prefix(NODES_PREFIX)
+                .and_then(|id| u64::from_str_radix(id, 16).ok())
+            {
                 self.book.forget(node);
             }
         }

@@ -13,9 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use granum_proto::status::Failure;
-use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
+use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::holdings::Holdings;
 use crate::process;
@@ -23,8 +21,9 @@ use crate::raft::log::{LogStats, SYNC_BUCKETS_MICROS};
 use crate::service::Context;
 
 /// Bounds of the latency histogram, in seconds.
-const LATENCY_SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const LATENCY_SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 /// Entries that a replica of a ready node may be behind.
 const READY_LAG_ENTRIES: u64 = 1_000;
 
@@ -42,7 +41,9 @@ pub struct Metrics {
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     let collector = made.expect("names and labels are constants that prometheus accepts");
-    registry.register(Box::new(collector.clone())).expect("each name is registered once in a registry of its own");
+    registry
+        .register(Box::new(collector.clone()))
+        .expect("each name is registered once in a registry of its own");
     collector
 }
 
@@ -52,21 +53,44 @@ impl Default for Metrics {
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             registered(&registry, GaugeVec::new(Opts::new(name, help), labels))
         };
-        let latency = HistogramOpts::new("granum_request_duration_seconds", "Time a call took, by method and collection")
-            .buckets(LATENCY_SECONDS.to_vec());
+        let latency = HistogramOpts::new(
+            "granum_request_duration_seconds",
+            "Time a call took, by method and collection",
+        )
+        .buckets(LATENCY_SECONDS.to_vec());
         let build = gauges("granum_build_info", "1, labelled with the version", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
-        let requests = Opts::new("granum_requests_total", "Calls answered, by method, collection and outcome");
+        let requests = Opts::new(
+            "granum_requests_total",
+            "Calls answered, by method, collection and outcome",
+        );
         Metrics {
-            requests: registered(&registry, IntCounterVec::new(requests, &["method", "collection", "code"])),
+            requests: registered(
+                &registry,
+                IntCounterVec::new(requests, &["method", "collection", "code"]),
+            ),
             latency: registered(&registry, HistogramVec::new(latency, &["method", "collection"])),
-            in_flight: registered(&registry, IntGauge::new("granum_requests_in_flight", "Calls being served")),
-            raft: gauges("granum_raft", "State of a shard's Raft group on this node", &["shard", "what"]),
-            shard: gauges("granum_shard", "Sizes of a shard's replica on this node", &["shard", "what"]),
+            in_flight: registered(
+                &registry,
+                IntGauge::new("granum_requests_in_flight", "Calls being served"),
+            ),
+            raft: gauges(
+                "granum_raft",
+                "State of a shard's Raft group on this node",
+                &["shard", "what"],
+            ),
+            shard: gauges(
+                "granum_shard",
+                "Sizes of a shard's replica on this node",
+                &["shard", "what"],
+            ),
             node: gauges("granum_node", "State of this node", &["what"]),
             memory: registered(
                 &registry,
-                Gauge::new("granum_memory_anonymous_bytes", "Anonymous resident memory of the process"),
+                Gauge::new(
+                    "granum_memory_anonymous_bytes",
+                    "Anonymous resident memory of the process",
+                ),
             ),
             registry,
         }
@@ -85,14 +109,21 @@ impl Metrics {
     /// A call begins.
     pub fn start(&self, method: &'static str, collection: String) -> Timer<'_> {
         self.in_flight.inc();
-        Timer { metrics: self, method, collection, begun: Instant::now() }
+        Timer {
+            metrics: self,
+            method,
+            collection,
+            begun: Instant::now(),
+        }
     }
 
     /// Everything, in Prometheus' text format.
     fn render(&self, watched: &Watched) -> String {
         self.read_groups(&watched.holdings);
         self.read_node(watched);
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
     }
 
     fn read_groups(&self, holdings: &Holdings) {
@@ -154,7 +185,9 @@ impl Metrics {
         ] {
             self.node.with_label_values(&[what]).set(value as f64);
         }
-        self.node.with_label_values(&["log_sync_seconds"]).set(log.sync_micros as f64 / 1e6);
+        self.node
+            .with_label_values(&["log_sync_seconds"])
+            .set(log.sync_micros as f64 / 1e6);
     }
 }
 
@@ -177,8 +210,14 @@ impl Timer<'_> {
     pub fn finish(self, failure: Option<&Failure>) {
         let seconds = self.begun.elapsed().as_secs_f64();
         let code = failure.map_or("ok", name);
-        self.metrics.requests.with_label_values(&[self.method, self.collection.as_str(), code]).inc();
-        self.metrics.latency.with_label_values(&[self.method, self.collection.as_str()]).observe(seconds);
+        self.metrics
+            .requests
+            .with_label_values(&[self.method, self.collection.as_str(), code])
+            .inc();
+        self.metrics
+            .latency
+            .with_label_values(&[self.method, self.collection.as_str()])
+            .observe(seconds);
     }
 }
 
@@ -237,7 +276,9 @@ impl Watched {
             match () {
                 () if !status.fault.is_empty() => Some(format!("shard {shard} has stopped")),
                 // A replica that no membership names yet waits for its group to begin.
-                () if status.leader_replica == 0 && !status.members.is_empty() => Some(format!("shard {shard}: no leader")),
+                () if status.leader_replica == 0 && !status.members.is_empty() => {
+                    Some(format!("shard {shard}: no leader"))
+                }
                 () if lag > READY_LAG_ENTRIES => Some(format!("shard {shard} is {lag} entries behind")),
                 () => None,
             }
@@ -258,11 +299,15 @@ pub fn router(watch: Watch) -> Router {
 }
 
 async fn metrics(State(watch): State<Watch>) -> String {
-    watch.get().map_or_else(String::new, |watched| watched.metrics.render(watched))
+    watch
+        .get()
+        .map_or_else(String::new, |watched| watched.metrics.render(watched))
 }
 
 async fn ready(State(watch): State<Watch>) -> (StatusCode, String) {
-    let why = watch.get().map_or_else(|| Some("starting".to_owned()), Watched::unready);
+    let why = watch
+        .get()
+        .map_or_else(|| Some("starting".to_owned()), Watched::unready);
     match why {
         None => (StatusCode::OK, "ok\n".into()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
@@ -277,7 +322,9 @@ mod tests {
     fn calls_are_counted_by_method_collection_and_outcome() {
         let metrics = Metrics::default();
         metrics.start("search", "packages".into()).finish(None);
-        metrics.start("search", "packages".into()).finish(Some(&Failure::Busy("full".into())));
+        metrics
+            .start("search", "packages".into())
+            .finish(Some(&Failure::Busy("full".into())));
         let text = TextEncoder::new().encode_to_string(&metrics.registry.gather()).unwrap();
         for line in [
             "granum_requests_total{code=\"ok\",collection=\"packages\",method=\"search\"} 1",

@@ -125,11 +125,17 @@ fn random_id() -> u64 {
 }
 
 fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
 }
 
 async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
-    TcpListener::bind(address).await.map_err(|error| NodeError::Listen { address, flag, error })
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| NodeError::Listen { address, flag, error })
 }
 
 fn bound(listener: &TcpListener) -> Result<SocketAddr, NodeError> {
@@ -206,7 +212,11 @@ fn open_disk(config: &Config, disk: SharedDisk) -> Result<Opened, NodeError> {
             None
         }
     };
-    Ok(Opened { directory: Arc::new(directory), log: Arc::new(log), trees })
+    Ok(Opened {
+        directory: Arc::new(directory),
+        log: Arc::new(log),
+        trees,
+    })
 }
 
 async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Handle) -> Result<Node, NodeError> {
@@ -227,7 +237,11 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
     let opened = opened.map_err(std::io::Error::other)??;
     let identity = opened.directory.identity();
     (record.node, record.incarnation) = (identity.node, identity.incarnation);
-    tracing::info!(node = format!("{:016x}", record.node), data = record.data_address, "node starts");
+    tracing::info!(
+        node = format!("{:016x}", record.node),
+        data = record.data_address,
+        "node starts"
+    );
 
     let book = AddressBook::new(opened.directory.read_book());
     let peers = Peers::new(identity.node, identity.cluster, book.clone(), disk.clone());
@@ -288,7 +302,9 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
 }
 
 async fn serve_metrics(listener: TcpListener, watch: Watch, stop: CancellationToken) {
-    let served = axum::serve(listener, metrics::router(watch)).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(listener, metrics::router(watch))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "metrics are no longer served");
     }
@@ -337,7 +353,10 @@ impl DataPort {
             .layer(bounded)
             .add_service(shards)
             .add_service(register)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                stop.cancelled_owned(),
+            )
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "the data port is no longer served");

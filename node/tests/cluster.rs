@@ -4,11 +4,8 @@
 use std::time::{Duration, Instant};
 
 use granum_node::{Config, Node, start};
-use granum_proto::PROTOCOL_VERSION;
 use granum_proto::internal::register_client::RegisterClient;
-use granum_proto::internal::{
-    FoundRequest, HelloRequest, KeyValue, Put, RegisterReadRequest, RegisterWatchRequest, Swap,
-};
+use granum_proto::internal::{FoundRequest, KeyValue, Put, RegisterReadRequest, Swap};
 use granum_proto::status::{self, Failure};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -27,7 +24,11 @@ impl Cluster {
     /// Starts `count` nodes on free ports; no cluster yet.
     async fn start(count: usize) -> Cluster {
         let folder = tempfile::tempdir().unwrap();
-        let mut cluster = Cluster { folder, nodes: Vec::new(), configs: Vec::new() };
+        let mut cluster = Cluster {
+            folder,
+            nodes: Vec::new(),
+            configs: Vec::new(),
+        };
         for number in 0..count {
             let config = Config {
                 data_dir: cluster.folder.path().join(number.to_string()).display().to_string(),
@@ -69,7 +70,9 @@ impl Cluster {
     }
 
     fn running(&self) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|number| self.nodes[*number].is_some()).collect()
+        (0..self.nodes.len())
+            .filter(|number| self.nodes[*number].is_some())
+            .collect()
     }
 
     fn kill(&mut self, number: usize) {
@@ -102,7 +105,10 @@ impl Cluster {
     /// Writes one key through whichever node takes it.
     async fn put(&self, key: &str, value: &str) {
         let swap = Swap {
-            puts: vec![Put { key: key.into(), value: value.to_owned().into_bytes().into() }],
+            puts: vec![Put {
+                key: key.into(),
+                value: value.to_owned().into_bytes().into(),
+            }],
             request_id: rand::random::<[u8; 16]>().to_vec().into(),
             ..Swap::default()
         };
@@ -123,7 +129,10 @@ impl Cluster {
 
     /// Everything under `prefix`, read linearizably.
     async fn read(&self, prefix: &str) -> Vec<KeyValue> {
-        let request = RegisterReadRequest { prefixes: vec![prefix.into()], linearizable: true };
+        let request = RegisterReadRequest {
+            prefixes: vec![prefix.into()],
+            linearizable: true,
+        };
         wait("a read", async || {
             for number in self.running() {
                 if let Ok(read) = client(&self.address(number)).read(request.clone()).await {
@@ -138,7 +147,10 @@ impl Cluster {
     async fn check_keys(&self, count: usize) {
         let entries = self.read("test/").await;
         let keys: Vec<String> = entries.into_iter().map(|entry| entry.key).collect();
-        assert_eq!(keys, (0..count).map(|number| format!("test/{number:04}")).collect::<Vec<_>>());
+        assert_eq!(
+            keys,
+            (0..count).map(|number| format!("test/{number:04}")).collect::<Vec<_>>()
+        );
     }
 
     async fn put_keys(&self, numbers: std::ops::Range<usize>) {
@@ -179,4 +191,58 @@ async fn three_nodes_become_one_cluster_and_hold_a_register() {
     cluster.put_keys(0..10).await;
     cluster.check_keys(10).await;
     cluster.all_announced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_register_survives_the_loss_of_its_leader_and_the_node_comes_back() {
+    let mut cluster = Cluster::found(3).await;
+    cluster.all_announced().await;
+    cluster.put_keys(0..10).await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    cluster.put_keys(10..20).await;
+    cluster.restart(leader).await;
+    cluster.put_keys(20..30).await;
+    cluster.check_keys(30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_was_acknowledged_is_there_after_all_nodes_restart() {
+    let mut cluster = Cluster::found(3).await;
+    cluster.all_announced().await;
+    cluster.put_keys(0..20).await;
+    for number in 0..3 {
+        cluster.kill(number);
+    }
+    for number in 0..3 {
+        cluster.restart(number).await;
+    }
+    cluster.check_keys(20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_leader_hands_over_and_no_write_waits_for_an_election() {
+    let mut cluster = Cluster::found(3).await;
+    cluster.all_announced().await;
+    let leader = cluster.leader().await;
+    cluster.nodes[leader].take().expect("it runs").drain().await;
+    assert_ne!(cluster.leader().await, leader);
+    cluster.put_keys(0..5).await;
+    cluster.check_keys(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_far_behind_gets_a_snapshot() {
+    let mut cluster = Cluster::found(3).await;
+    cluster.all_announced().await;
+    let behind = (cluster.leader().await + 1) % 3;
+    cluster.kill(behind);
+    // More than a seal of the register and what is kept behind it.
+    cluster.put_keys(0..1_300).await;
+    cluster.restart(behind).await;
+    wait("the follower to catch up", async || {
+        let register = cluster.nodes[behind].as_ref()?.holdings().register()?;
+        (register.machine.read(&["test/".to_owned()]).1.len() == 1_300).then_some(())
+    })
+    .await;
 }

@@ -25,7 +25,9 @@ pub async fn ensure_replica(holdings: &Holdings, request: EnsureReplicaRequest) 
     }
     if request.range_start > request.range_end {
         let (start, end) = (request.range_start, request.range_end);
-        return Err(Failure::Invalid(format!("range_start: {start:016x} is behind range_end {end:016x}")));
+        return Err(Failure::Invalid(format!(
+            "range_start: {start:016x} is behind range_end {end:016x}"
+        )));
     }
     holdings.ensure(request).await
 }
@@ -34,9 +36,15 @@ pub async fn ensure_replica(holdings: &Holdings, request: EnsureReplicaRequest) 
 pub async fn initialize_shard(holdings: &Holdings, request: InitializeShardRequest) -> Result<bool, Failure> {
     let members = &request.members;
     if members.is_empty() || members.len() > MEMBERS_MAX {
-        return Err(Failure::Invalid(format!("members: {}, must be 1..={MEMBERS_MAX}", members.len())));
+        return Err(Failure::Invalid(format!(
+            "members: {}, must be 1..={MEMBERS_MAX}",
+            members.len()
+        )));
     }
-    let group = holdings.groups().group(ShardId(request.shard)).ok_or(Failure::NoReplica { shard: request.shard })?;
+    let group = holdings
+        .groups()
+        .group(ShardId(request.shard))
+        .ok_or(Failure::NoReplica { shard: request.shard })?;
     group.initialize(members).await
 }
 
@@ -47,10 +55,16 @@ pub async fn drop_replica(holdings: &Holdings, request: &DropReplicaRequest) -> 
 
 /// Hands a group's leadership to another replica.
 pub async fn transfer_leader(holdings: &Holdings, request: &TransferLeaderRequest) -> Result<(), Failure> {
-    let group = holdings.groups().group(ShardId(request.shard)).ok_or(Failure::NoReplica { shard: request.shard })?;
+    let group = holdings
+        .groups()
+        .group(ShardId(request.shard))
+        .ok_or(Failure::NoReplica { shard: request.shard })?;
     let status = group.status();
     if !status.leader {
-        return Err(Failure::NotLeader { shard: request.shard, leader_node: status.leader_node });
+        return Err(Failure::NotLeader {
+            shard: request.shard,
+            leader_node: status.leader_node,
+        });
     }
     let to = (request.to_replica != 0).then_some(ReplicaId(request.to_replica));
     group.transfer_leader(to, Instant::now() + TRANSFER_TIMEOUT).await
@@ -61,7 +75,8 @@ pub fn report(holdings: &Holdings, draining: bool) -> NodeReport {
     let identity = holdings.directory().identity();
     let failed = holdings.failed();
     let log_bytes = holdings.groups().log().stats().disk_bytes;
-    let report_of = |record: &EnsureReplicaRequest| replica_report(holdings, record, failed.get(&record.shard).map(String::as_str));
+    let report_of =
+        |record: &EnsureReplicaRequest| replica_report(holdings, record, failed.get(&record.shard).map(String::as_str));
     let replicas: Vec<ReplicaReport> = identity.replicas.iter().map(report_of).collect();
     NodeReport {
         node: identity.node,
@@ -80,10 +95,17 @@ pub fn report(holdings: &Holdings, draining: bool) -> NodeReport {
 fn replica_report(holdings: &Holdings, record: &EnsureReplicaRequest, failed: Option<&str>) -> ReplicaReport {
     let group = holdings.groups().group(ShardId(record.shard));
     let status = group.map_or_else(
-        || GroupStatus { fault: failed.unwrap_or("not open yet").to_owned(), ..GroupStatus::default() },
+        || GroupStatus {
+            fault: failed.unwrap_or("not open yet").to_owned(),
+            ..GroupStatus::default()
+        },
         |group| group.status(),
     );
-    let stats = holdings.replicas().find(record.shard).map(|replica| replica.machine.stats()).unwrap_or_default();
+    let stats = holdings
+        .replicas()
+        .find(record.shard)
+        .map(|replica| replica.machine.stats())
+        .unwrap_or_default();
     ReplicaReport {
         shard: record.shard,
         replica: record.replica,

@@ -44,7 +44,11 @@ pub struct RegisterService {
 impl RegisterService {
     /// Serves what `holdings` has; watches end at `stop`.
     pub fn new(holdings: Arc<Holdings>, joining: Arc<Joining>, stop: CancellationToken) -> RegisterService {
-        RegisterService { holdings, joining, stop }
+        RegisterService {
+            holdings,
+            joining,
+            stop,
+        }
     }
 
     fn register(&self) -> Result<Arc<Register>, Failure> {
@@ -67,12 +71,18 @@ impl RegisterService {
         }
     }
 
-    async fn read_here(&self, request: internal::RegisterReadRequest) -> Result<internal::RegisterReadResponse, Failure> {
+    async fn read_here(
+        &self,
+        request: internal::RegisterReadRequest,
+    ) -> Result<internal::RegisterReadResponse, Failure> {
         at_most("prefixes", request.prefixes.len(), PREFIXES_MAX, "prefixes")?;
         let register = self.register()?;
         if request.linearizable {
             let kind = Some(read_level::Kind::Linearizable(read_level::Linearizable {}));
-            register.group.read_barrier(&ReadLevel { kind }, Instant::now() + ANSWER_TIMEOUT).await?;
+            register
+                .group
+                .read_barrier(&ReadLevel { kind }, Instant::now() + ANSWER_TIMEOUT)
+                .await?;
         }
         let (revision, entries) = register.machine.read(&request.prefixes);
         Ok(internal::RegisterReadResponse { revision, entries })
@@ -157,11 +167,21 @@ impl RegisterRpc for RegisterService {
         let register = self.register()?;
         let (sender, receiver) = mpsc::channel(WATCH_QUEUE);
         let stop = self.stop.child_token();
-        tokio::spawn(send_events(self.holdings.clone(), register, request.prefixes, request.from_revision, sender, stop));
+        tokio::spawn(send_events(
+            self.holdings.clone(),
+            register,
+            request.prefixes,
+            request.from_revision,
+            sender,
+            stop,
+        ));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    async fn found(&self, request: Request<internal::FoundRequest>) -> Result<Response<internal::FoundResponse>, Status> {
+    async fn found(
+        &self,
+        request: Request<internal::FoundRequest>,
+    ) -> Result<Response<internal::FoundResponse>, Status> {
         let cluster = self.joining.found(request.into_inner().addresses).await?;
         Ok(Response::new(internal::FoundResponse { cluster }))
     }

@@ -29,7 +29,12 @@ impl ShardService {
         metrics: Arc<Metrics>,
         draining: Arc<AtomicBool>,
     ) -> ShardService {
-        ShardService { context, holdings, metrics, draining }
+        ShardService {
+            context,
+            holdings,
+            metrics,
+            draining,
+        }
     }
 
     /// The name under which a call's collection is counted.
@@ -58,12 +63,17 @@ impl Shard for ShardService {
         request: Request<internal::ShardSearchRequest>,
     ) -> Result<Response<internal::ShardSearchResponse>, Status> {
         let request = request.into_inner();
-        self.counted("search", request.call.clone(), search::search(&self.context, request)).await
+        self.counted("search", request.call.clone(), search::search(&self.context, request))
+            .await
     }
 
-    async fn get(&self, request: Request<internal::ShardGetRequest>) -> Result<Response<internal::ShardDocuments>, Status> {
+    async fn get(
+        &self,
+        request: Request<internal::ShardGetRequest>,
+    ) -> Result<Response<internal::ShardDocuments>, Status> {
         let request = request.into_inner();
-        self.counted("get", request.call.clone(), search::get(&self.context, request)).await
+        self.counted("get", request.call.clone(), search::get(&self.context, request))
+            .await
     }
 
     async fn scroll(
@@ -71,7 +81,8 @@ impl Shard for ShardService {
         request: Request<internal::ShardScrollRequest>,
     ) -> Result<Response<internal::ShardDocuments>, Status> {
         let request = request.into_inner();
-        self.counted("scroll", request.call.clone(), search::scroll(&self.context, request)).await
+        self.counted("scroll", request.call.clone(), search::scroll(&self.context, request))
+            .await
     }
 
     async fn count(
@@ -79,7 +90,8 @@ impl Shard for ShardService {
         request: Request<internal::ShardCountRequest>,
     ) -> Result<Response<internal::ShardCountResponse>, Status> {
         let request = request.into_inner();
-        self.counted("count", request.call.clone(), search::count(&self.context, request)).await
+        self.counted("count", request.call.clone(), search::count(&self.context, request))
+            .await
     }
 
     async fn write(
@@ -87,7 +99,8 @@ impl Shard for ShardService {
         request: Request<internal::ShardWriteRequest>,
     ) -> Result<Response<internal::ShardWriteResponse>, Status> {
         let request = request.into_inner();
-        self.counted("write", request.call.clone(), write::write(&self.context, request)).await
+        self.counted("write", request.call.clone(), write::write(&self.context, request))
+            .await
     }
 
     async fn delete_by_filter(
@@ -95,7 +108,12 @@ impl Shard for ShardService {
         request: Request<internal::ShardDeleteByFilterRequest>,
     ) -> Result<Response<internal::ShardWriteResponse>, Status> {
         let request = request.into_inner();
-        self.counted("delete_by_filter", request.call.clone(), write::delete_by_filter(&self.context, request)).await
+        self.counted(
+            "delete_by_filter",
+            request.call.clone(),
+            write::delete_by_filter(&self.context, request),
+        )
+        .await
     }
 
     async fn alter_schema(
@@ -103,7 +121,12 @@ impl Shard for ShardService {
         request: Request<internal::AlterSchemaRequest>,
     ) -> Result<Response<internal::ShardWriteResponse>, Status> {
         let request = request.into_inner();
-        self.counted("alter_schema", request.call.clone(), write::alter_schema(&self.context, request)).await
+        self.counted(
+            "alter_schema",
+            request.call.clone(),
+            write::alter_schema(&self.context, request),
+        )
+        .await
     }
 
     async fn ensure_replica(
@@ -112,7 +135,10 @@ impl Shard for ShardService {
     ) -> Result<Response<internal::EnsureReplicaResponse>, Status> {
         let work = async {
             let created = admin::ensure_replica(&self.holdings, request.into_inner()).await?;
-            Ok(internal::EnsureReplicaResponse { created, node: self.context.node })
+            Ok(internal::EnsureReplicaResponse {
+                created,
+                node: self.context.node,
+            })
         };
         self.counted("ensure_replica", None, work).await
     }
