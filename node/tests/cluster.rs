@@ -115,7 +115,10 @@ impl Cluster {
         wait("a swap", async || {
             for number in self.running() {
                 match client(&self.address(number)).swap(swap.clone()).await {
-                    Ok(result) => return Some(assert!(result.into_inner().swapped)),
+                    Ok(result) => {
+                        assert!(result.into_inner().swapped);
+                        return Some(());
+                    }
                     Err(refused) => {
                         let failure = status::failure(&refused);
                         assert!(!matches!(failure, Failure::Invalid(_) | Failure::Fault(_)), "{failure}");
