@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 use crate::call::{Effect, new_request_id};
 use crate::client::Client;
 use crate::error::AdminError;
-use crate::search::ReadLevel;
+use crate::read_level::ReadLevel;
 
 /// A vector field to be: name, shape, distance, and what turns text into it.
 #[derive(Clone, Debug, PartialEq)]

@@ -42,6 +42,7 @@ mod client;
 pub mod document;
 pub mod error;
 pub mod filter;
+mod read_level;
 pub mod scroll;
 pub mod search;
 mod session;
@@ -58,6 +59,7 @@ pub use granum_proto::limits;
 pub use granum_proto::status::Failure;
 /// The messages of the public API, where a reply is handed on as it came: [`v1::ReplyInfo`], [`v1::CollectionInfo`].
 pub use granum_proto::v1;
+pub use read_level::ReadLevel;
 pub use scroll::Scroll;
-pub use search::{Answer, Query, ReadLevel};
+pub use search::{Answer, Query};
 pub use write::{Outcome, Written};

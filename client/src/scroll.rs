@@ -11,7 +11,8 @@ use crate::call::{Effect, new_request_id};
 use crate::client::Client;
 use crate::document::{Id, StoredDocument};
 use crate::error::SearchError;
-use crate::search::{ReadLevel, all_payload, all_vectors, on_wire, read_documents, search};
+use crate::read_level::ReadLevel;
+use crate::search::{all_payload, all_vectors, on_wire, read_documents, search};
 
 /// Documents a page holds unless told otherwise.
 const PAGE_DEFAULT: u32 = 1000;

@@ -1,8 +1,6 @@
 //! Questions: the k best, by id, how many (in order: `scroll`). The meaning of each word is the cluster's; here are only its shape,
 //! what a caller need not repeat, and the checks of what comes back.
 
-use std::time::Duration;
-
 use granum_model::Filter;
 use granum_proto::convert;
 use granum_proto::status::Failure;
@@ -15,49 +13,7 @@ use crate::client::Client;
 use crate::document::{Hit, Id, StoredDocument};
 use crate::error::SearchError;
 use crate::filter::{self, FilterError};
-
-/// How fresh an answer must be. Where none is named, the session's is taken, or else the collection's default.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ReadLevel {
-    /// All that was acknowledged before the question.
-    Linearizable,
-    /// All that this token has seen.
-    Session(v1::SessionToken),
-    /// At most so far behind; zero doesn't bound.
-    Bounded {
-        /// In time, to the millisecond.
-        max_lag: Duration,
-        /// In log entries.
-        max_lag_entries: u64,
-    },
-    /// Whatever the nearest replica has.
-    Any,
-}
-
-impl ReadLevel {
-    pub(crate) fn into_wire(self) -> v1::ReadLevel {
-        use v1::read_level::{Any, Bounded, Kind, Linearizable};
-        let kind = match self {
-            ReadLevel::Linearizable => Kind::Linearizable(Linearizable {}),
-            ReadLevel::Session(token) => Kind::Session(token),
-            ReadLevel::Bounded {
-                max_lag,
-                max_lag_entries,
-            } => Kind::Bounded(Bounded {
-                max_lag_ms: max_lag.as_millis() as u64,
-                max_lag_entries,
-            }),
-            ReadLevel::Any => Kind::Any(Any {}),
-        };
-        v1::ReadLevel { kind: Some(kind) }
-    }
-}
-
-impl From<ReadLevel> for v1::ReadLevel {
-    fn from(level: ReadLevel) -> Self {
-        level.into_wire()
-    }
-}
+use crate::read_level::ReadLevel;
 
 /// What a question brought.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,229 @@
+//! Is the cluster well? Nodes, shards, leaders, lag, and a line for each thing that is not as it should be.
+
+use anyhow::bail;
+use clap::Args;
+use granum_client::v1;
+use serde_json::json;
+
+use crate::collection;
+use crate::connect::Connect;
+use crate::json;
+use crate::output::{grouped, note, sized};
+use crate::table::Table;
+
+/// Entries behind the leader from which a replica is worth a warning.
+const LAG_ENTRIES: u64 = 1000;
+/// Share of a disk in use from which it is worth a warning, in percent.
+const DISK_PERCENT: u64 = 90;
+
+/// Show nodes, shards, leaders and lag, and warn of what is wrong
+#[derive(Args, Debug)]
+pub struct Status {
+    /// End with exit code 1 where there is a warning
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// `granum status`
+pub async fn run(command: Status) -> anyhow::Result<()> {
+    let output = command.connect.output();
+    let status = command.connect.client()?.status().await?;
+    let warnings = warnings(&status);
+    if output.json {
+        output.json(&json!({
+            "cluster": json::node_id(status.cluster),
+            "map_revision": status.map_revision,
+            "coordinator_version": status.coordinator_version,
+            "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
+            "collections": status.collections.iter().map(json::collection).collect::<Vec<_>>(),
+            "warnings": warnings,
+        }))?;
+    } else {
+        output.line(&format!(
+            "cluster {}, map revision {}, coordinator {}",
+            json::node_id(status.cluster),
+            status.map_revision,
+            status.coordinator_version
+        ))?;
+        output.line("")?;
+        output.table(&nodes(&status))?;
+        if !status.collections.is_empty() {
+            output.line("")?;
+            collection::shards(&output, &status.collections)?;
+        }
+        for warning in &warnings {
+            note(&format!("warning: {warning}"));
+        }
+    }
+    match (command.check, warnings.len()) {
+        (true, count @ 1..) => bail!("{count} warnings"),
+        _ => Ok(()),
+    }
+}
+
+fn node(node: &v1::NodeInfo) -> serde_json::Value {
+    json!({
+        "id": json::node_id(node.id), "data_address": node.data_address, "raft_address": node.raft_address,
+        "metrics_address": node.metrics_address, "reachable": node.reachable, "version": node.version,
+        "replicas": node.replicas, "leaders": node.leaders, "disk_used_bytes": node.disk_used_bytes,
+        "disk_available_bytes": node.disk_available_bytes, "memory_bytes": node.memory_bytes,
+        "draining": node.draining, "register_voter": node.register_voter,
+    })
+}
+
+fn nodes(status: &v1::ClusterStatusResponse) -> Table {
+    let headings = [
+        "node",
+        "data address",
+        "state",
+        ">replicas",
+        ">leaders",
+        ">on disk",
+        ">disk free",
+        ">memory",
+        "register",
+    ];
+    let mut table = Table::new(headings);
+    for node in &status.nodes {
+        let state = match (node.reachable, node.draining) {
+            (false, _) => "unreachable",
+            (true, true) => "draining",
+            (true, false) => "up",
+        };
+        table.row([
+            json::node_id(node.id),
+            node.data_address.clone(),
+            state.to_owned(),
+            node.replicas.to_string(),
+            node.leaders.to_string(),
+            sized(node.disk_used_bytes),
+            sized(node.disk_available_bytes),
+            sized(node.memory_bytes),
+            if node.register_voter { "voter" } else { "" }.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// What is not as it should be, worst first.
+fn warnings(status: &v1::ClusterStatusResponse) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if status.nodes.is_empty() {
+        warnings.push("the coordinator knows no node".to_owned());
+    }
+    for node in &status.nodes {
+        let name = format!("node {} ({})", json::node_id(node.id), node.data_address);
+        if !node.reachable {
+            warnings.push(format!("{name} is unreachable"));
+            continue;
+        }
+        let disk_bytes = node.disk_used_bytes.saturating_add(node.disk_available_bytes);
+        if disk_bytes > 0 && node.disk_used_bytes.saturating_mul(100) / disk_bytes >= DISK_PERCENT {
+            warnings.push(format!(
+                "{name} has {} left on its disk",
+                sized(node.disk_available_bytes)
+            ));
+        }
+    }
+    for collection in &status.collections {
+        collection_warnings(collection, &mut warnings);
+    }
+    warnings
+}
+
+fn collection_warnings(collection: &v1::CollectionInfo, warnings: &mut Vec<String>) {
+    for shard in &collection.shards {
+        let name = format!("{}, shard {}", collection.name, shard.id);
+        let reachable = shard.replicas.iter().filter(|replica| replica.reachable);
+        let up = reachable.clone().count();
+        if !shard.replicas.iter().any(|replica| replica.reachable && replica.leader) {
+            warnings.push(format!("{name}: no leader, so no writes and no linearizable reads"));
+        }
+        if up < collection.replication_factor as usize {
+            warnings.push(format!(
+                "{name}: {up} of {} replicas are up",
+                collection.replication_factor
+            ));
+        }
+        for replica in reachable.filter(|replica| replica.lag_entries >= LAG_ENTRIES) {
+            let behind = grouped(replica.lag_entries);
+            warnings.push(format!(
+                "{name}: the replica on node {} is {behind} entries behind",
+                json::node_id(replica.node)
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(node: u64, leader: bool) -> v1::ReplicaInfo {
+        v1::ReplicaInfo {
+            node,
+            leader,
+            reachable: true,
+            ..Default::default()
+        }
+    }
+
+    fn cluster(replicas: Vec<v1::ReplicaInfo>) -> v1::ClusterStatusResponse {
+        let node = v1::NodeInfo {
+            id: 1,
+            reachable: true,
+            ..Default::default()
+        };
+        let shard = v1::ShardInfo {
+            id: 7,
+            replicas,
+            ..Default::default()
+        };
+        let collection = v1::CollectionInfo {
+            name: "c".into(),
+            replication_factor: 2,
+            shards: vec![shard],
+            ..Default::default()
+        };
+        v1::ClusterStatusResponse {
+            nodes: vec![node],
+            collections: vec![collection],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_healthy_cluster_brings_no_warning() {
+        assert_eq!(
+            warnings(&cluster(vec![replica(1, true), replica(2, false)])),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn each_fault_brings_its_warning() {
+        let lagging = v1::ReplicaInfo {
+            lag_entries: 5000,
+            ..replica(2, false)
+        };
+        let found = warnings(&cluster(vec![replica(1, true), lagging]));
+        assert_eq!(
+            found,
+            ["c, shard 7: the replica on node 0000000000000002 is 5,000 entries behind"]
+        );
+        let found = warnings(&cluster(vec![replica(1, false)]));
+        assert_eq!(found.len(), 2, "{found:?}");
+        let mut down = cluster(vec![replica(1, true), replica(2, false)]);
+        down.nodes[0].reachable = false;
+        assert!(warnings(&down)[0].contains("unreachable"));
+        down.nodes[0] = v1::NodeInfo {
+            reachable: true,
+            disk_used_bytes: 95,
+            disk_available_bytes: 5,
+            ..Default::default()
+        };
+        assert!(warnings(&down)[0].contains("5 B left"));
+    }
+}
