@@ -14,20 +14,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use granum_proto::internal::NodeRecord;
-use granum_proto::internal::raft_server::RaftServer;
-use granum_proto::internal::register_server::RegisterServer;
-use granum_proto::internal::shard_server::ShardServer;
-use granum_proto::limits::{MESSAGE_IN_BYTES_MAX, MESSAGE_OUT_BYTES_MAX, STREAMS_MAX};
 use granum_proto::status::Failure;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
-use tower::load_shed::LoadShedLayer;
 
 use crate::config::{Config, ConfigError};
 use crate::disk::tree::Trees;
@@ -37,11 +28,12 @@ use crate::identity::{Directory, DirectoryError};
 use crate::join::Joining;
 use crate::metrics::{self, Metrics, Watch, Watched};
 use crate::raft::log::{Log, LogError, LogOptions};
-use crate::raft::network::{MESSAGE_BYTES_MAX, Peers};
+use crate::raft::network::Peers;
 use crate::raft::serve::Inbox;
 use crate::raft::{AddressBook, Groups, Timing};
 use crate::service::raft::RaftService;
 use crate::service::register::RegisterService;
+use crate::service::server::{DataPort, serve_raft};
 use crate::service::shard::ShardService;
 use crate::service::{Context, Replicas};
 use crate::shard::{self, Budget};
@@ -55,8 +47,6 @@ const INCOMING_FOLDER: &str = "incoming";
 const TREES_FOLDER: &str = "trees";
 /// Memory for pages of that cache, in bytes.
 const TREES_CACHE_BYTES: u64 = 64 << 20;
-/// After this much silence a connection is asked whether it lives, and given as long to answer.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long a killed node's tasks have to notice.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -307,60 +297,6 @@ async fn serve_metrics(listener: TcpListener, watch: Watch, stop: CancellationTo
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "metrics are no longer served");
-    }
-}
-
-async fn serve_raft(listener: TcpListener, service: RaftService) {
-    let service = RaftServer::new(service)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let served = Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .initial_stream_window_size(MESSAGE_BYTES_MAX as u32)
-        .initial_connection_window_size(MESSAGE_BYTES_MAX as u32)
-        .add_service(service)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the Raft port is no longer served");
-    }
-}
-
-/// What coordinators and tools call.
-struct DataPort {
-    shards: ShardService,
-    register: RegisterService,
-    requests_max: usize,
-}
-
-impl DataPort {
-    async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let shards = ShardServer::new(self.shards)
-            .max_decoding_message_size(MESSAGE_IN_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_OUT_BYTES_MAX);
-        let register = RegisterServer::new(self.register)
-            .max_decoding_message_size(MESSAGE_IN_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_OUT_BYTES_MAX);
-        // Shedding outside the limit: what is over it is refused at once instead of waiting unseen.
-        let bounded = ServiceBuilder::new()
-            .layer(LoadShedLayer::new())
-            .layer(GlobalConcurrencyLimitLayer::new(self.requests_max));
-        let served = Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .max_concurrent_streams(STREAMS_MAX)
-            .layer(bounded)
-            .add_service(shards)
-            .add_service(register)
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(listener).with_nodelay(Some(true)),
-                stop.cancelled_owned(),
-            )
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the data port is no longer served");
-        }
     }
 }
 

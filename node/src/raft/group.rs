@@ -4,37 +4,37 @@
 //! [`IN_FLIGHT_BYTES_MAX`] is held until its fate is known, even if the caller has long gone, so the bound is exact.
 //! Reads don't pass the log: [`Group::read_barrier`] says when, and how surely, this replica's state is fresh enough.
 
+mod read;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use granum_model::{ReplicaId, ShardId};
 use granum_proto::internal::Member;
 use granum_proto::limits::ENTRY_BYTES_MAX;
 use granum_proto::status::Failure;
-use granum_proto::v1::{ReadLevel, read_level};
+use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::error::{ClientWriteError, Fatal, ForwardToLeader, InitializeError, LinearizableReadError, RaftError};
+use openraft::error::{ClientWriteError, Fatal, ForwardToLeader, InitializeError, RaftError};
 use openraft::metrics::RaftMetrics;
-use openraft::{Instant as _, ReadPolicy, ServerState};
 use prost::Message;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use super::log::Log;
 use super::machine::{Machine, Progress};
 use super::network::Peers;
 use super::type_config::{Command, Peer, TypeConfig};
 use crate::shard::{StateMachine, command};
+use read::Contact;
 
 /// Most bytes of a group's proposals whose fate is open; more are refused as busy.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// What the smallest proposal is charged, in bytes: bounds their number to 16,384.
 const CHARGE_BYTES_MIN: usize = 4 << 10;
-/// How long a bounded read waits for a replica to become fresh enough before another one is to be asked.
-const FRESHNESS_WAIT: Duration = Duration::from_millis(500);
 
 pub(super) type Raft = openraft::Raft<TypeConfig, Machine>;
 
@@ -215,123 +215,6 @@ impl Group {
         }
     }
 
-    /// Returns once this replica's state satisfies `level`; never a lesser one.
-    ///
-    /// `linearizable` needs the leader (`NotLeader` elsewhere): a majority confirms it, then everything committed before
-    /// is applied. `bounded` fails as `Stale` when this replica does not become fresh enough soon. For `session` this
-    /// only reports where the replica stands: the shard compares sequences and waits by [`wait_applied`](Self::wait_applied).
-    pub async fn read_barrier(&self, level: &ReadLevel, deadline: Instant) -> Result<Barrier, Failure> {
-        self.check_fault()?;
-        match &level.kind {
-            None | Some(read_level::Kind::Linearizable(_)) => self.linearizable(deadline).await,
-            Some(read_level::Kind::Session(_)) => Ok(self.barrier("session")),
-            Some(read_level::Kind::Any(_)) => Ok(self.barrier("any")),
-            Some(read_level::Kind::Bounded(bound)) => self.bounded(bound, deadline).await,
-        }
-    }
-
-    fn barrier(&self, level: &'static str) -> Barrier {
-        let (staleness, _) = self.freshness();
-        let staleness_ms = staleness.map_or(u64::MAX, |age| age.as_millis() as u64);
-        Barrier {
-            level,
-            applied_index: *self.progress.applied.borrow(),
-            staleness_ms,
-        }
-    }
-
-    async fn linearizable(&self, deadline: Instant) -> Result<Barrier, Failure> {
-        let shard = self.shard;
-        let confirm = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
-        let confirmed = tokio::time::timeout_at(deadline.into(), confirm)
-            .await
-            .map_err(|_| Failure::Unavailable(format!("shard {shard}: no majority answered before the deadline")))?;
-        let index = match confirmed {
-            Ok(linearizer) => linearizer.read_log_id().log_id().index(),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(leader))) => {
-                return Err(self.not_leader(&leader));
-            }
-            Err(RaftError::APIError(error)) => return Err(Failure::Unavailable(format!("shard {shard}: {error}"))),
-            Err(RaftError::Fatal(fatal)) => return Err(self.fatal(&fatal)),
-        };
-        let applied_index = self.wait_applied(index, deadline).await?;
-        Ok(Barrier {
-            level: "linearizable",
-            applied_index,
-            staleness_ms: 0,
-        })
-    }
-
-    async fn bounded(&self, bound: &read_level::Bounded, deadline: Instant) -> Result<Barrier, Failure> {
-        let mut applied = self.progress.applied.subscribe();
-        let mut contacts = self.contact.changed.subscribe();
-        let give_up = deadline.min(Instant::now() + FRESHNESS_WAIT);
-        loop {
-            let (age, behind) = self.freshness();
-            let fresh = bound.max_lag_ms == 0 || age.is_some_and(|age| age.as_millis() <= u128::from(bound.max_lag_ms));
-            let near = bound.max_lag_entries == 0 || behind.is_some_and(|behind| behind <= bound.max_lag_entries);
-            if fresh && near {
-                return Ok(self.barrier("bounded"));
-            }
-            let news = async {
-                tokio::select! {
-                    changed = applied.changed() => changed.is_ok(),
-                    changed = contacts.changed() => changed.is_ok(),
-                }
-            };
-            if tokio::time::timeout_at(give_up.into(), news).await != Ok(true) {
-                let age = age.map_or("unknown".to_owned(), |age| format!("{} ms", age.as_millis()));
-                let behind = behind.map_or("unknown".to_owned(), |behind| behind.to_string());
-                let problem = format!(
-                    "shard {}: state of age {age}, {behind} entries behind its leader",
-                    self.shard
-                );
-                return Err(Failure::Stale(problem));
-            }
-        }
-    }
-
-    /// Returns once the entry at `index` is applied here, with the index applied by then; `Stale` after the deadline.
-    pub async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<u64, Failure> {
-        let mut applied = self.progress.applied.subscribe();
-        let reached = tokio::time::timeout_at(deadline.into(), applied.wait_for(|applied| *applied >= index)).await;
-        match reached {
-            Ok(Ok(applied)) => Ok(*applied),
-            _ => {
-                self.check_fault()?;
-                Err(Failure::Stale(format!(
-                    "shard {}: entry {index} was not applied in time",
-                    self.shard
-                )))
-            }
-        }
-    }
-
-    /// The index applied here, as it grows.
-    pub fn applied(&self) -> watch::Receiver<u64> {
-        self.progress.applied.subscribe()
-    }
-
-    /// How old this replica's state may be, and how many entries it is behind what it knows to be committed.
-    fn freshness(&self) -> (Option<Duration>, Option<u64>) {
-        let metrics = self.metrics();
-        if metrics.state == ServerState::Leader
-            && let Some(acked) = &metrics.last_quorum_acked
-        {
-            let at = Instant::now().checked_sub(acked.elapsed());
-            let committed = metrics.cluster_committed.map_or(0, |id| id.index());
-            if let Some(at) = at {
-                self.contact.heard(at, committed);
-            }
-        }
-        self.contact.freshness(*self.progress.applied.borrow())
-    }
-
-    /// The leader was heard at `at`; it had committed up to `committed`.
-    pub(super) fn heard(&self, at: Instant, committed: u64) {
-        self.contact.heard(at, committed);
-    }
-
     /// Gives the group its first members, on exactly one of its replicas. `false`: it has some already.
     pub async fn initialize(&self, members: &[Member]) -> Result<bool, Failure> {
         let peers: BTreeMap<u64, Peer> = members
@@ -473,80 +356,4 @@ fn furthest_follower(metrics: &RaftMetrics<TypeConfig>) -> Option<u64> {
         .voter_ids()
         .filter(|voter| *voter != metrics.id);
     voters.max_by_key(|voter| matched.get(voter).and_then(|at| at.as_ref().map(|id| id.index())))
-}
-
-/// Contacts with the leader: when was it last heard with everything it had committed by then applied here?
-#[derive(Debug)]
-struct Contact {
-    times: Mutex<Times>,
-    changed: watch::Sender<()>,
-}
-
-#[derive(Debug, Default)]
-struct Times {
-    /// State is as fresh as this.
-    fresh: Option<Instant>,
-    /// Oldest contact whose commit index is not yet applied here.
-    pending: Option<(Instant, u64)>,
-    /// Highest commit index heard of.
-    committed: Option<u64>,
-}
-
-impl Default for Contact {
-    fn default() -> Contact {
-        Contact {
-            times: Mutex::default(),
-            changed: watch::Sender::new(()),
-        }
-    }
-}
-
-impl Contact {
-    fn heard(&self, at: Instant, committed: u64) {
-        let mut times = self.times.lock().expect("no holder of this lock panics");
-        times.pending.get_or_insert((at, committed));
-        times.committed = times.committed.max(Some(committed));
-        drop(times);
-        self.changed.send_replace(());
-    }
-
-    /// Age of the state where entries up to `applied` are in, and how many are known to be missing.
-    fn freshness(&self, applied: u64) -> (Option<Duration>, Option<u64>) {
-        let mut times = self.times.lock().expect("no holder of this lock panics");
-        if let Some((at, committed)) = times.pending
-            && applied >= committed
-        {
-            times.fresh = times.fresh.max(Some(at));
-            times.pending = None;
-        }
-        let behind = times.committed.map(|committed| committed.saturating_sub(applied));
-        (times.fresh.map(|at| at.elapsed()), behind)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_is_as_fresh_as_the_last_contact_whose_commits_are_applied() {
-        let contact = Contact::default();
-        assert_eq!(
-            contact.freshness(10),
-            (None, None),
-            "a leader never heard of promises nothing"
-        );
-        let long_ago = Instant::now() - Duration::from_secs(60);
-        contact.heard(long_ago, 10);
-        assert_eq!(contact.freshness(9), (None, Some(1)));
-        assert!(contact.freshness(10).0.unwrap() >= Duration::from_secs(60));
-        contact.heard(Instant::now(), 20);
-        let (age, behind) = contact.freshness(15);
-        assert!(
-            age.unwrap() >= Duration::from_secs(60),
-            "what is committed since is not applied"
-        );
-        assert_eq!(behind, Some(5));
-        assert!(contact.freshness(20).0.unwrap() < Duration::from_secs(60));
-    }
 }

@@ -7,6 +7,7 @@ pub mod register;
 pub mod replicas;
 pub mod search;
 mod select;
+pub mod server;
 pub mod shard;
 pub mod write;
 
