@@ -48,7 +48,7 @@ pub async fn run(command: Cluster) -> anyhow::Result<()> {
         addresses: nodes.clone(),
     };
     let reply = RegisterClient::new(channel).found(request).await;
-    let reply = reply.map_err(|status| failure(&status)).context(first.clone())?;
+    let reply = reply.map_err(|status| failure(&status))?;
     Output::new(false).line(&format!(
         "cluster {}: {}",
         node_id(reply.into_inner().cluster),

@@ -45,7 +45,7 @@ fn failure_of(cause: &(dyn Error + 'static)) -> Option<Failure> {
 }
 
 fn hint(failure: Failure) -> Option<&'static str> {
-    let Failure::Unavailable(text) = failure else {
+    let (Failure::Unavailable(text) | Failure::Fault(text)) = failure else {
         return None;
     };
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -58,7 +58,7 @@ fn hint(failure: Failure) -> Option<&'static str> {
         "invalid compression flag",
         "frame with invalid size",
     ]) {
-        return Some("is that the port of gRPC? it is 6334 by default, one above the port of HTTP");
+        return Some("is that the port of gRPC? it is one above that of HTTP: 6334 unless it was set");
     }
     None
 }

@@ -75,7 +75,7 @@ pub fn reply(info: &v1::ReplyInfo) -> Value {
     let stage = |stage: &v1::Stage| json!({"name": stage.name, "micros": stage.micros, "candidates": stage.candidates});
     let shard = |shard: &v1::ShardReport| {
         json!({
-            "shard": shard.shard, "node": shard.node, "level": shard.level, "applied_index": shard.applied_index,
+            "shard": shard.shard, "node": node_id(shard.node), "level": shard.level, "applied_index": shard.applied_index,
             "sequence": shard.sequence, "staleness_ms": shard.staleness_ms, "complete": shard.complete, "error": shard.error,
         })
     };

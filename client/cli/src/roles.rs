@@ -1,5 +1,6 @@
 //! `granum node` and `granum coordinator`: one role as a process of its own, from its settings to its last request.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use crate::settings::{self, Told};
 /// Runs a storage node until SIGTERM or Ctrl-C.
 pub async fn node(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let told: Told<granum_node::Config> = settings::told(granum_node::SETTINGS, matches, from_environment)?;
-    log(&told.log_format, &told.log_level)?;
+    let _relevel = log(&told.log_format, &told.log_level)?;
     let mut stop = Stop::listen()?;
     let node = tokio::select! {
         node = granum_node::start(told.role) => node?,
@@ -28,7 +29,7 @@ pub async fn node(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 pub async fn coordinator(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let told: Told<granum_coordinator::Config> =
         settings::told(granum_coordinator::SETTINGS, matches, from_environment)?;
-    log(&told.log_format, &told.log_level)?;
+    let _relevel = log(&told.log_format, &told.log_level)?;
     let mut stop = Stop::listen()?;
     let running = tokio::select! {
         running = granum_coordinator::start(told.role) => running?,
@@ -50,19 +51,34 @@ pub async fn drained(end: impl Future<Output = ()>, stop: &mut Stop) -> anyhow::
     }
 }
 
-/// Log lines to stderr.
-pub fn log(format: &str, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level).map_err(|error| Usage(format!("log_level: {level:?}: {error}")))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let set = match format {
-        "json" => log.json().try_init(),
-        _ => log
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
+/// What may be logged from now on, where that changes.
+pub type Relevel = Box<dyn Fn(&str) + Send>;
+
+/// Log lines to stderr. openraft tells of every message that a stopped peer does not answer: it is heard where it is named.
+pub fn log(format: &str, level: &str) -> anyhow::Result<Relevel> {
+    let wrong = |error| Usage(format!("log_level: {level:?}: {error}"));
+    let filter = EnvFilter::try_new(level).map_err(wrong)?;
+    let filter = match level.contains("openraft") {
+        true => filter,
+        false => filter.add_directive("openraft=off".parse().expect("a directive of constant text")),
     };
-    set.map_err(|error| anyhow::anyhow!("cannot log: {error}"))
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter);
+    match format {
+        "json" => {
+            let log = log.json().with_filter_reloading();
+            let handle = log.reload_handle();
+            log.try_init().map_err(|error| anyhow::anyhow!("cannot log: {error}"))?;
+            Ok(Box::new(move |level| drop(handle.reload(level))))
+        }
+        _ => {
+            let log = log.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let handle = log.reload_handle();
+            log.try_init().map_err(|error| anyhow::anyhow!("cannot log: {error}"))?;
+            Ok(Box::new(move |level| drop(handle.reload(level))))
+        }
+    }
 }
 
 fn from_environment(variable: &str) -> Option<String> {

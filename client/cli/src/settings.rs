@@ -26,7 +26,7 @@ pub const PROCESS_SETTINGS: &[Setting] = &[
         name: "log_level",
         value: "LEVEL",
         default: "info",
-        help: "error, warn, info, debug or trace; also by part: info,granum_node=debug",
+        help: "error, warn, info, debug or trace; also by part: info,granum_node=debug (openraft speaks only where it is named)",
     },
 ];
 

@@ -16,10 +16,12 @@ pub use delete::{Delete, delete};
 pub use list::{Count, Get, Scroll, count, get, scroll};
 pub use search::{Search, search};
 
-/// Fields shown where none are named: the first four of these that there are.
-const SHOWN_FIRST: [&str; 12] = [
-    "title", "name", "author", "section", "category", "kind", "type", "language", "year", "date", "url", "text",
+/// Fields shown where none are named: the first four of these that there are, or else [`SHOWN_TEXT`].
+const SHOWN_FIRST: [&str; 11] = [
+    "title", "name", "author", "section", "category", "kind", "type", "language", "year", "date", "url",
 ];
+/// A document's text, where it has nothing shorter to show.
+const SHOWN_TEXT: [&str; 3] = ["text", "content", "body"];
 /// How many of them.
 const SHOWN_FIELDS: usize = 4;
 
@@ -50,14 +52,12 @@ fn shown(asked: &[String], payloads: &[Value]) -> Vec<String> {
         return asked.to_vec();
     }
     let has = |field: &&str| payloads.iter().any(|payload| payload.get(field).is_some());
-    let usual: Vec<String> = SHOWN_FIRST
-        .into_iter()
-        .filter(has)
-        .take(SHOWN_FIELDS)
-        .map(str::to_owned)
-        .collect();
-    if !usual.is_empty() {
-        return usual;
+    for usual in [&SHOWN_FIRST[..], &SHOWN_TEXT[..]] {
+        let there = usual.iter().copied().filter(has).take(SHOWN_FIELDS);
+        let there: Vec<String> = there.map(str::to_owned).collect();
+        if !there.is_empty() {
+            return there;
+        }
     }
     let first = payloads.iter().find_map(Value::as_object);
     first
@@ -102,8 +102,9 @@ mod tests {
     #[test]
     fn usual_fields_are_shown_where_none_are_named() {
         let payloads = [json!({"size": 1, "title": "a", "section": "b", "text": "c"})];
-        assert_eq!(shown(&[], &payloads), ["title", "section", "text"]);
+        assert_eq!(shown(&[], &payloads), ["title", "section"]);
         assert_eq!(shown(&["size".into()], &payloads), ["size"]);
+        assert_eq!(shown(&[], &[json!({"size": 1, "text": "c"})]), ["text"]);
         assert_eq!(shown(&[], &[json!({"a": 1})]), ["a"]);
         assert!(shown(&[], &[Value::Null]).is_empty());
     }

@@ -30,8 +30,10 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const READY_INTERVAL: Duration = Duration::from_millis(50);
 /// Files of the log are written whole at a start: three nodes on one disk take small ones.
 const LOG_SEGMENT_BYTES: u64 = 16 << 20;
+/// Size of a node's log above which shards are sealed.
+const LOG_BUDGET_BYTES: u64 = 256 << 20;
 /// All nodes leave at once, so there is nobody to hand leaders to.
-const DRAIN_TIMEOUT_MS: u64 = 3000;
+const DRAIN_TIMEOUT_MS: u64 = 500;
 /// Ports above the one of HTTP.
 const GRPC_ABOVE: u16 = 1;
 const METRICS_ABOVE: u16 = 3;
@@ -71,7 +73,7 @@ struct Cluster {
 /// `granum dev`
 pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    roles::log("text", &command.log_level)?;
+    let relevel = roles::log("text", &command.log_level)?;
     let mut stop = Stop::listen()?;
     check_ports(command.port)?;
     if command.fresh && Place::exists(&command.data_dir)? {
@@ -115,7 +117,9 @@ pub async fn run(command: Dev) -> anyhow::Result<ExitCode> {
         return Err(error);
     }
     stop.asked().await;
-    note("stopping: requests are finished, leaders handed over");
+    note("stopping: requests are finished, and the logs closed");
+    // All nodes leave at once, and each would warn that there is nobody to hand its leaders to.
+    relevel("error,openraft=off");
     drained(cluster.stop(), &mut stop).await
 }
 
@@ -185,6 +189,7 @@ fn node_config(place: &Place, at: usize, ports: NodePorts, addresses: &[String])
         join: addresses.to_vec(),
         worker_threads: (processors / addresses.len()).max(1),
         log_segment_bytes: LOG_SEGMENT_BYTES,
+        log_budget_bytes: LOG_BUDGET_BYTES,
         drain_timeout_ms: DRAIN_TIMEOUT_MS,
         ..Default::default()
     }

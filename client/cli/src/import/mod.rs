@@ -192,12 +192,11 @@ fn beside(file: &Path) -> PathBuf {
 
 /// What an import does to each line, in words: a broken off one goes on only with the same.
 fn options(command: &Import) -> String {
-    let named = |option: &str, list: &[Named]| {
-        let each = list
-            .iter()
-            .map(|named| format!(" --{option} {}={}", named.name, named.value));
-        each.collect::<String>()
+    let one = |option: &str, named: &Named| match named.name.as_str() {
+        "" => format!(" --{option} {}", named.value),
+        name => format!(" --{option} {name}={}", named.value),
     };
+    let named = |option: &str, list: &[Named]| list.iter().map(|named| one(option, named)).collect::<String>();
     format!(
         "--id {}{}{}",
         command.id,

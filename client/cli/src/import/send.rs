@@ -132,6 +132,8 @@ impl Pipeline {
                     let Some(at) = named_document(&reason).filter(|&at| at < batch.documents.len()) else {
                         return Err(lines_of(&batch, WriteError::Request(failed)));
                     };
+                    // The line is told by its number: its place in the request means nothing to whoever reads it.
+                    let reason = reason.replace(&format!("documents[{at}]."), "");
                     self.pass_over(&mut batch, at, reason)?;
                     // Other documents are another request.
                     request_id = RequestId(rand::random());

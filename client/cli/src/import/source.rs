@@ -232,6 +232,7 @@ impl Source {
     }
 
     fn document(&self, text: &[u8], rows: Vec<Row>) -> Result<Document, String> {
+        let text = text.trim_ascii();
         let fields: Map<String, Value> = serde_json::from_slice(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => "not a JSON object".to_owned(),
             _ => format!("not JSON: {error}").replace(" at line 1 column ", " at column "),
@@ -249,7 +250,7 @@ impl Source {
         for texts in &self.texts {
             document = document.text(&texts.name, joined(&fields, &texts.fields)?);
         }
-        Ok(document.payload_json(text.trim_ascii().to_vec()))
+        Ok(document.payload_json(text.to_vec()))
     }
 
     fn id(&self, fields: &Map<String, Value>) -> Result<DocId, String> {
