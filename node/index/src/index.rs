@@ -17,48 +17,27 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use granum_model::{DocId, Schema};
 
 use crate::coarse::{self, Graph};
-use crate::document::{Document, PAYLOAD_BYTES_MAX, Place, SegmentId};
+use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
 use crate::fine::writer::sync_directory;
-use crate::metric::fits;
+use crate::options::{Builder, Options};
 use crate::recent::Recent;
 use crate::segment::build::{build, failed};
 use crate::segment::{Segment, SegmentRef, VectorFile, deleted, names};
 use crate::state::{Live, Saved, Sealing, State};
 use crate::view::View;
-
-/// How an index is built and searched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// What [`Index::derive`] builds over the dense vectors of sealed segments.
-    pub builder: Builder,
-}
-
-/// What names candidates in a sealed segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Builder {
-    /// Nothing: all rows are scored, exactly.
-    #[default]
-    Scan,
-    /// A graph built by hnsw_rs, for segments of 1,000 to 200,000 rows; cosine, Euclid and Manhattan.
-    HnswRs,
-}
+use crate::writer::Writer;
 
 /// See the module.
 pub struct Index {
     directory: PathBuf,
     options: Options,
     state: RwLock<Arc<State>>,
-}
-
-/// Several changes that readers see at once. Holds the write lock: keep it for a batch, not longer.
-pub struct Writer<'a> {
-    state: RwLockWriteGuard<'a, Arc<State>>,
 }
 
 /// Names a part that was frozen. Parts are built in the order of their freezing.
@@ -351,41 +330,6 @@ fn derivable(segment: &Segment, options: Options) -> impl Iterator<Item = &Vecto
         .vectors()
         .iter()
         .filter(move |vectors| wanted && coarse::build::is_worthwhile(vectors))
-}
-
-impl Writer<'_> {
-    /// As [`Index::insert`].
-    pub fn insert(&mut self, document: Document, sealed: Option<Place>) -> Result<bool, InsertError> {
-        check_document(&self.state.schema, &document)?;
-        Ok(Arc::make_mut(&mut self.state).insert(document, sealed))
-    }
-
-    /// As [`Index::delete`].
-    pub fn delete(&mut self, id: &DocId, sealed: Option<Place>) -> bool {
-        Arc::make_mut(&mut self.state).delete(id, sealed)
-    }
-}
-
-/// Whether a document is canonical, as far as its shape goes.
-fn check_document(schema: &Schema, document: &Document) -> Result<(), InsertError> {
-    if document.payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(InsertError::Payload {
-            bytes: document.payload.len(),
-            limit: PAYLOAD_BYTES_MAX,
-        });
-    }
-    for (at, (name, vector)) in document.vectors.iter().enumerate() {
-        let unknown = || InsertError::UnknownVector { name: name.clone() };
-        let field = schema.vector(name).ok_or_else(unknown)?;
-        let is_repeated = document.vectors[..at].iter().any(|(other, _)| other == name);
-        if is_repeated || !fits(field, vector) {
-            return Err(InsertError::Shape {
-                name: name.clone(),
-                kind: field.kind,
-            });
-        }
-    }
-    Ok(())
 }
 
 impl Built {

@@ -45,13 +45,20 @@ impl Scorer {
 
     /// MaxSim of a query's rows with a document's rows, both `dimension` (> 0) components a row.
     pub fn max_sim(&self, query: &[f32], rows: &[u8], dimension: usize) -> f32 {
+        let mut best = vec![f32::MIN; query.len() / dimension];
+        self.best_matches(query, rows, &mut best);
+        total(&best)
+    }
+
+    /// Raises the best score of each query row (there are as many as places in `best`) by those of further `rows`.
+    pub fn best_matches(&self, query: &[f32], rows: &[u8], best: &mut [f32]) {
+        let dimension = query.len() / best.len().max(1);
         let row_bytes = dimension * simd::bytes_of_component(self.kernel.fine());
-        let best = |query_row: &[f32]| {
-            rows.chunks_exact(row_bytes)
-                .map(|row| self.score(query_row, row))
-                .fold(f32::MIN, f32::max)
-        };
-        bounded(query.chunks_exact(dimension).map(best).sum())
+        for (query_row, best) in query.chunks_exact(dimension.max(1)).zip(best) {
+            for row in rows.chunks_exact(row_bytes.max(1)) {
+                *best = best.max(self.score(query_row, row));
+            }
+        }
     }
 
     /// Whether `dense` has that many components in the format of this scorer.
@@ -77,6 +84,11 @@ fn bounded(score: f32) -> f32 {
     } else {
         score.clamp(f32::MIN, f32::MAX)
     }
+}
+
+/// Sum of the best matches: MaxSim.
+pub(crate) fn total(best: &[f32]) -> f32 {
+    bounded(best.iter().sum())
 }
 
 /// Dot product of two sparse vectors with strictly increasing indices.

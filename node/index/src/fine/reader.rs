@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::Mmap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::format::{Footer, PAGE_BYTES, table_pages};
@@ -19,7 +18,7 @@ use crate::error::{OpenError, ReadError};
 /// Invariant: the map is exactly as long as the footer says, and the checksum table is sound.
 pub(crate) struct PagedFile {
     name: String,
-    map: Mmap,
+    map: io::Map,
     footer: Footer,
     /// A bit a content page: its checksum was found right.
     sound: Vec<AtomicU64>,

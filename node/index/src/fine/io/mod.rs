@@ -9,8 +9,11 @@ use std::io;
 
 use memmap2::Mmap;
 
+/// A mapped file.
+pub(super) type Map = Mmap;
+
 /// Maps a whole file for reading. An empty file maps to an empty slice.
-pub(super) fn map(file: &File) -> io::Result<Mmap> {
+pub(super) fn map(file: &File) -> io::Result<Map> {
     // SAFETY: the slice stays valid and unchanged as long as nobody writes to or truncates the file. Segment files are
     // written under another name, renamed when complete and never opened for writing again; removing one only removes its
     // name. A file changed by somebody else's hand is outside of what a program can defend against.

@@ -1,121 +1,19 @@
-//! One named vector of a segment: its values on disk, which rows have one, and the scores of all of them.
-//!
-//! Values are numbered by *place*: the place of a row is the number of rows before it that have the vector.
-//! Sections: 0 values · 1 bitmap of the rows that have one, empty if all do · 2 ends, u64 a place (not for dense).
-//! Values are, for dense: a packed row a place (`fine::rows`); for multi: packed rows, `ends` counts them; for sparse:
-//! the indices u32, then the values f32, end to end, `ends` counts bytes.
+//! Reads one named vector of a segment: values by row or by place, and the scores of all of them.
 
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use granum_model::{Dense, Distance, Fine, Vector, VectorField, VectorKind};
 use roaring::RoaringBitmap;
 
-use super::{FileRef, deleted, names};
+use super::{ENDS, PRESENT, VALUES};
 use crate::bytes::{field, u32_at};
 use crate::coarse::Graph;
-use crate::document::{Document, SegmentId};
 use crate::error::ReadError;
 use crate::fine::rows::Packing;
-use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
-use crate::metric::{Probe, fits, sparse_dot};
+use crate::fine::{Kind, PagedFile};
+use crate::metric::{Probe, sparse_dot, total};
+use crate::segment::{deleted, names};
 use crate::simd;
-
-const VALUES: usize = 0;
-const PRESENT: usize = 1;
-const ENDS: usize = 2;
-
-/// Writes the vectors of that field; `None` if no document has one.
-pub(super) fn write(
-    directory: &Path,
-    segment: SegmentId,
-    number: usize,
-    field: &VectorField,
-    documents: &[Arc<Document>],
-) -> std::io::Result<Option<FileRef>> {
-    let own = |document: &'_ Arc<Document>| {
-        document
-            .vector(&field.name)
-            .filter(|vector| fits(field, vector))
-            .is_some()
-    };
-    let present: RoaringBitmap = (0u32..)
-        .zip(documents)
-        .filter(|(_, document)| own(document))
-        .map(|(row, _)| row)
-        .collect();
-    if present.is_empty() {
-        return Ok(None);
-    }
-    let vectors = || {
-        present
-            .iter()
-            .filter_map(|row| documents[row as usize].vector(&field.name))
-    };
-    let mut writer = PagedWriter::create(directory, &names::vector(segment, number))?;
-    writer.section()?;
-    let mut ends = Vec::new();
-    let mut end = 0u64;
-    for vector in vectors() {
-        end += write_values(&mut writer, field, vector)?;
-        ends.extend_from_slice(&end.to_le_bytes());
-    }
-    writer.section()?;
-    if present.len() < documents.len() as u64 {
-        writer.write(&deleted::encode(&present)?)?;
-    }
-    let (kind, dimension) = match field.kind {
-        VectorKind::Dense { dimension } => (Kind::Dense, dimension),
-        VectorKind::Sparse => (Kind::Sparse, 0),
-        VectorKind::Multi { dimension } => (Kind::Multi, dimension),
-    };
-    if kind != Kind::Dense {
-        writer.section()?;
-        writer.write(&ends)?;
-    }
-    let footer = Footer::new(kind, segment.0, documents.len() as u64);
-    let (distance, fine, name) = (field.distance, field.fine, field.name.clone());
-    writer
-        .finish(Footer {
-            dimension,
-            distance,
-            fine,
-            name,
-            ..footer
-        })
-        .map(Some)
-}
-
-/// Appends one vector; returns what it adds to `ends`.
-fn write_values(writer: &mut PagedWriter, field: &VectorField, vector: &Vector) -> std::io::Result<u64> {
-    let packing = |dimension: u32| Packing {
-        row_bytes: dimension as usize * simd::bytes_of_component(field.fine),
-    };
-    match vector {
-        Vector::Dense(dense) => {
-            packing(dense.len() as u32).write(writer, simd::bytes_of(dense))?;
-            Ok(1)
-        }
-        Vector::Sparse { indices, values } => {
-            for index in indices {
-                writer.write(&index.to_le_bytes())?;
-            }
-            for value in values {
-                writer.write(&value.to_le_bytes())?;
-            }
-            Ok(indices.len() as u64 * 8)
-        }
-        Vector::Multi { dimension, rows } => {
-            let packing = packing(*dimension);
-            let rows = simd::bytes_of(rows).chunks_exact(packing.row_bytes);
-            let count = rows.len() as u64;
-            for row in rows {
-                packing.write(writer, row)?;
-            }
-            Ok(count)
-        }
-    }
-}
 
 /// Invariants: `places` is the number of rows in `present`; sections have the lengths that places ask for.
 pub(crate) struct VectorFile {
@@ -283,10 +181,14 @@ impl VectorFile {
                     Dense::F16(_) => unreachable!("components were asked for as f32"),
                 }
             }
-            VectorKind::Multi { dimension } => Vector::Multi {
-                dimension,
-                rows: simd::components(fine, &self.multi(place)?),
-            },
+            VectorKind::Multi { dimension } => {
+                let mut bytes = Vec::new();
+                self.each_run(place, |rows| bytes.extend_from_slice(rows))?;
+                Vector::Multi {
+                    dimension,
+                    rows: simd::components(fine, &bytes),
+                }
+            }
         })
     }
 
@@ -319,7 +221,11 @@ impl VectorFile {
                 scorer,
                 query,
                 dimension,
-            } => Ok(scorer.max_sim(query, &self.multi(place)?, *dimension)),
+            } => {
+                let mut best = vec![f32::MIN; query.len() / dimension];
+                self.each_run(place, |rows| scorer.best_matches(query, rows, &mut best))?;
+                Ok(total(&best))
+            }
         }
     }
 
@@ -371,20 +277,19 @@ impl VectorFile {
         self.file.bytes(VALUES, range)
     }
 
-    /// The rows of a multi place, end to end.
-    fn multi(&self, place: u64) -> Result<Vec<u8>, ReadError> {
+    /// Calls `each` with the rows of a multi place, as many at a time as lie end to end.
+    fn each_run(&self, place: u64, mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
         let (start, end) = (self.start(place)?, self.end(place)?);
         if start >= end {
             return Err(self.file.malformed(format!("place {place} at rows {start}..{end}")));
         }
-        let mut bytes = Vec::new();
         let mut from = start;
         while from < end {
             let (rows, count) = self.packing.run(&self.file, VALUES, from, end)?;
-            bytes.extend_from_slice(rows);
+            each(rows);
             from += count as u64;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     fn packing_rows(&self) -> usize {
