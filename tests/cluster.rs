@@ -17,17 +17,29 @@ const BATCH: u64 = 50;
 
 /// A vector that tells rows apart and has no zero.
 fn vector(row: u64) -> Vec<f32> {
-    (0..u64::from(DIMENSION)).map(|at| ((row * 31 + at * 17) % 97) as f32 / 97.0 + 0.01).collect()
+    (0..u64::from(DIMENSION))
+        .map(|at| ((row * 31 + at * 17) % 97) as f32 / 97.0 + 0.01)
+        .collect()
 }
 
 fn document(row: u64) -> Document {
     let payload = serde_json::json!({"row": row, "parity": if row.is_multiple_of(2) { "even" } else { "odd" }});
-    Document::new(row).payload(&payload).expect("a JSON object serialises").vector("", vector(row))
+    Document::new(row)
+        .payload(&payload)
+        .expect("a JSON object serialises")
+        .vector("", vector(row))
 }
 
 async fn create(client: &Client, name: &str, shards: u32) {
     let field = VectorField::dense("", DIMENSION);
-    client.create_collection(name).vector(field).shards(shards).replication_factor(3).send().await.unwrap();
+    client
+        .create_collection(name)
+        .vector(field)
+        .shards(shards)
+        .replication_factor(3)
+        .send()
+        .await
+        .unwrap();
 }
 
 /// Writes rows in batches, each retried until it is acknowledged.
@@ -50,10 +62,20 @@ async fn assert_all_there(client: &Client, collection: &str, rows: u64) {
         }
     }
     let missing: Vec<u64> = (0..rows).filter(|row| !found.contains_key(row)).collect();
-    assert!(missing.is_empty(), "{} acknowledged rows are missing: {missing:?}", missing.len());
+    assert!(
+        missing.is_empty(),
+        "{} acknowledged rows are missing: {missing:?}",
+        missing.len()
+    );
     assert_eq!(found.len() as u64, rows);
     for row in (0..rows).step_by(97) {
-        let answer = client.query(collection).vector(vector(row)).limit(3).send().await.unwrap();
+        let answer = client
+            .query(collection)
+            .vector(vector(row))
+            .limit(3)
+            .send()
+            .await
+            .unwrap();
         let best = answer.hits[0].score;
         assert!(best > 0.999, "row {row}: its own vector scores {best}");
     }
@@ -64,8 +86,13 @@ async fn all_caught_up(client: &Client) -> bool {
     let Ok(status) = client.status().await else {
         return false;
     };
-    let mut replicas = status.collections.iter().flat_map(|collection| &collection.shards).flat_map(|shard| &shard.replicas);
-    status.nodes.iter().all(|node| node.reachable) && replicas.all(|replica| replica.reachable && replica.lag_entries == 0)
+    let mut replicas = status
+        .collections
+        .iter()
+        .flat_map(|collection| &collection.shards)
+        .flat_map(|shard| &shard.replicas);
+    status.nodes.iter().all(|node| node.reachable)
+        && replicas.all(|replica| replica.reachable && replica.lag_entries == 0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +105,10 @@ async fn acknowledged_documents_survive_the_death_of_a_node_and_of_all() {
     write_all(&client, "documents", 1000..2000).await;
     assert_all_there(&client, "documents", 2000).await;
     cluster.start_node(1);
-    eventually("the restarted node caught up", Duration::from_secs(60), async || all_caught_up(&client).await).await;
+    eventually("the restarted node caught up", Duration::from_secs(60), async || {
+        all_caught_up(&client).await
+    })
+    .await;
 
     for node in 0..3 {
         cluster.kill_node(node);
@@ -86,7 +116,10 @@ async fn acknowledged_documents_survive_the_death_of_a_node_and_of_all() {
     for node in 0..3 {
         cluster.start_node(node);
     }
-    eventually("all restarted nodes serve", Duration::from_secs(60), async || all_caught_up(&client).await).await;
+    eventually("all restarted nodes serve", Duration::from_secs(60), async || {
+        all_caught_up(&client).await
+    })
+    .await;
     assert_all_there(&client, "documents", 2000).await;
     write_all(&client, "documents", 2000..2100).await;
     assert_all_there(&client, "documents", 2100).await;
@@ -112,10 +145,24 @@ async fn every_replica_answers_the_same_and_says_how_fresh() {
     let client = cluster.client();
     create(&client, "documents", 1).await;
     write_all(&client, "documents", 0..300).await;
-    eventually("all replicas caught up", Duration::from_secs(60), async || all_caught_up(&client).await).await;
+    eventually("all replicas caught up", Duration::from_secs(60), async || {
+        all_caught_up(&client).await
+    })
+    .await;
     let ask = async |level| {
-        let answer = client.query("documents").vector(vector(7)).limit(20).read(level).send().await.unwrap();
-        answer.hits.into_iter().map(|hit| (hit.id.to_string(), hit.score, hit.version)).collect::<Vec<_>>()
+        let answer = client
+            .query("documents")
+            .vector(vector(7))
+            .limit(20)
+            .read(level)
+            .send()
+            .await
+            .unwrap();
+        answer
+            .hits
+            .into_iter()
+            .map(|hit| (hit.id.to_string(), hit.score, hit.version))
+            .collect::<Vec<_>>()
     };
     let expected = ask(ReadLevel::Linearizable).await;
     assert_eq!(expected.len(), 20);
@@ -134,10 +181,17 @@ async fn a_deleted_collection_gives_its_disk_back() {
     write_all(&client, "documents", 0..500).await;
     assert!(cluster.shard_directories() > before);
     assert!(client.delete_collection("documents").await.unwrap());
-    eventually("its directories are gone", Duration::from_secs(60), async || cluster.shard_directories() == before).await;
+    eventually("its directories are gone", Duration::from_secs(60), async || {
+        cluster.shard_directories() == before
+    })
+    .await;
     assert!(client.query("documents").vector(vector(1)).send().await.is_err());
     create(&client, "documents", 2).await;
-    assert_eq!(client.count("documents", &Default::default()).await.unwrap(), 0, "a name used again begins empty");
+    assert_eq!(
+        client.count("documents", &Default::default()).await.unwrap(),
+        0,
+        "a name used again begins empty"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

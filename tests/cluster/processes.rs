@@ -38,10 +38,18 @@ impl Cluster {
         let trio = |at: usize| [ports[3 * at], ports[3 * at + 1], ports[3 * at + 2]];
         let addresses: Vec<String> = (0..NODES).map(|node| format!("127.0.0.1:{}", trio(node)[0])).collect();
         let nodes = (0..NODES).map(|node| Process::node(directory.path(), node, trio(node), &addresses.join(",")));
-        let coordinators =
-            (0..COORDINATORS).map(|at| Process::coordinator(directory.path(), at, trio(NODES + at), &addresses.join(",")));
-        let mut cluster = Cluster { nodes: nodes.collect(), coordinators: coordinators.collect(), directory };
-        cluster.nodes.iter_mut().chain(&mut cluster.coordinators).for_each(Process::start);
+        let coordinators = (0..COORDINATORS)
+            .map(|at| Process::coordinator(directory.path(), at, trio(NODES + at), &addresses.join(",")));
+        let mut cluster = Cluster {
+            nodes: nodes.collect(),
+            coordinators: coordinators.collect(),
+            directory,
+        };
+        cluster
+            .nodes
+            .iter_mut()
+            .chain(&mut cluster.coordinators)
+            .for_each(Process::start);
         for process in cluster.nodes.iter().chain(&cluster.coordinators) {
             process.wait_ready().await;
         }
@@ -50,9 +58,15 @@ impl Cluster {
 
     /// A client that knows both coordinators.
     pub fn client(&self) -> Client {
-        let urls = self.coordinators.iter().map(|coordinator| format!("http://127.0.0.1:{}", coordinator.ports[1]));
+        let urls = self
+            .coordinators
+            .iter()
+            .map(|coordinator| format!("http://127.0.0.1:{}", coordinator.ports[1]));
         let builder = urls.fold(Client::builder(), |builder, url| builder.url(url));
-        builder.timeout(Duration::from_secs(60)).build().expect("two valid URLs")
+        builder
+            .timeout(Duration::from_secs(60))
+            .build()
+            .expect("two valid URLs")
     }
 
     /// SIGKILL.
@@ -84,7 +98,10 @@ impl Cluster {
     /// How many directories of shards all nodes have together.
     pub fn shard_directories(&self) -> usize {
         let shards = |node: usize| std::fs::read_dir(self.directory.path().join(format!("node{node}/shards")));
-        (0..NODES).filter_map(|node| shards(node).ok()).map(Iterator::count).sum()
+        (0..NODES)
+            .filter_map(|node| shards(node).ok())
+            .map(Iterator::count)
+            .sum()
     }
 }
 
@@ -99,7 +116,13 @@ impl Process {
             format!("--listen-metrics=127.0.0.1:{metrics}"),
             format!("--bootstrap={bootstrap}"),
         ];
-        Process { arguments, ports: [data, raft], metrics, log: directory.join(format!("{name}.log")), child: None }
+        Process {
+            arguments,
+            ports: [data, raft],
+            metrics,
+            log: directory.join(format!("{name}.log")),
+            child: None,
+        }
     }
 
     fn coordinator(directory: &Path, at: usize, [http, grpc, metrics]: [u16; 3], nodes: &str) -> Process {
@@ -111,14 +134,28 @@ impl Process {
             format!("--listen-metrics=127.0.0.1:{metrics}"),
         ];
         let log = directory.join(format!("coordinator{at}.log"));
-        Process { arguments, ports: [http, grpc], metrics, log, child: None }
+        Process {
+            arguments,
+            ports: [http, grpc],
+            metrics,
+            log,
+            child: None,
+        }
     }
 
     fn start(&mut self) {
         assert!(self.child.is_none(), "already started");
-        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("a log file");
         let mut command = Command::new(binary());
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         self.child = Some(command.spawn().expect("the binary starts"));
     }
 
@@ -126,7 +163,12 @@ impl Process {
         let url = SocketAddr::from(([127, 0, 0, 1], self.metrics));
         let started = Instant::now();
         while !is_ready(url) {
-            assert!(started.elapsed() < START_DEADLINE, "{:?} is not ready:\n{}", self.arguments, self.log());
+            assert!(
+                started.elapsed() < START_DEADLINE,
+                "{:?} is not ready:\n{}",
+                self.arguments,
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -188,8 +230,12 @@ fn binary() -> PathBuf {
 
 /// Ports that nobody listens on now; all are held until all are found.
 fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    held.iter().map(|listener| listener.local_addr().expect("bound").port()).collect()
+    let held: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
+        .collect();
+    held.iter()
+        .map(|listener| listener.local_addr().expect("bound").port())
+        .collect()
 }
 
 /// Whether `GET /readyz` answers 200.
@@ -197,7 +243,10 @@ fn is_ready(address: SocketAddr) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer)?;
         Ok(&answer == b"HTTP/1.1 200")

@@ -81,7 +81,7 @@ fn code(text: &str) -> String {
 }
 
 /// What stands before the help of each command.
-const CLI_HEAD: &str = include_str!("cli_head.md");
+const CLI_HEAD: &str = include_str!("cli_head.txt");
 
 fn cli() -> String {
     let mut page = CLI_HEAD.to_owned();
