@@ -14,9 +14,8 @@ pub struct Granum {
     pub command: Commands,
 }
 
-/// All commands but the roles.
+/// All commands but the roles. The words of the help stand on the arguments that each holds.
 #[derive(Subcommand, Debug)]
-#[allow(missing_docs)]
 pub enum Commands {
     Dev(dev::Dev),
     Search(ask::Search),
