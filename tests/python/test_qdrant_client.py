@@ -161,7 +161,7 @@ def test_a_collection_lives_and_dies(client):
     (lambda client: client.upsert("packages", points=[models.PointStruct(id=1, vector={"title": [0.5] * 384})]), 400, "title"),
     (lambda client: client.create_collection("packages", vectors_config=models.VectorParams(size=5, distance=models.Distance.DOT)), 409, "packages"),
     (lambda client: client.create_collection("big", vectors_config=models.VectorParams(size=8193, distance=models.Distance.DOT)), 400, "8193"),
-    (lambda client: client.create_collection("a/b", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT)), 404, ""),
+    (lambda client: client.create_collection("a/b", vectors_config=models.VectorParams(size=4, distance=models.Distance.DOT)), 400, "a/b"),
 ])
 def test_what_is_wrong_is_said(client, packages, call, code, problem):
     before = client.count(packages).count
