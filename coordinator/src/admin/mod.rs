@@ -24,6 +24,11 @@ const REPLICATION_FACTOR_DEFAULT: usize = 3;
 /// How long the answer to a delete waits for the disk to be given back; it goes on without being waited for.
 const DROP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a new collection waits for nodes that are just joining.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks for them.
+const JOIN_POLL: Duration = Duration::from_millis(100);
+
 /// Creates a collection; answers when every shard of it has a leader.
 pub(crate) async fn create(
     context: &Context,
@@ -38,8 +43,7 @@ pub(crate) async fn create(
         shards if shards <= SHARDS_MAX => shards,
         shards => return Err(Invalid::new("shards", format!("{shards}, at most {SHARDS_MAX}")).into()),
     };
-    let reports = control.observe().await?;
-    let nodes = plan::candidates(&*context.store.map()?, &reports).len();
+    let nodes = nodes_to_place_on(context, control, request.replication_factor as usize, deadline).await?;
     let replication_factor = match request.replication_factor {
         0 => u32::try_from(nodes.clamp(1, REPLICATION_FACTOR_DEFAULT)).expect("at most 3"),
         factor if factor <= REPLICATION_FACTOR_MAX => factor,
@@ -75,6 +79,26 @@ pub(crate) async fn create(
     let collection = wait(context, deadline, active).await.ok_or_else(late)??;
     let reports = control.observe().await?;
     Ok(info::collection(&collection, &reports))
+}
+
+/// How many nodes can take replicas. A cluster just founded or restarted gets [`JOIN_PATIENCE`] to bring as many as the
+/// `replication_factor` asks for.
+async fn nodes_to_place_on(
+    context: &Context,
+    control: &Control,
+    replication_factor: usize,
+    deadline: Instant,
+) -> Result<usize, Failure> {
+    let wanted = replication_factor.clamp(1, REPLICATION_FACTOR_MAX as usize);
+    let give_up = deadline.min(Instant::now() + JOIN_PATIENCE);
+    loop {
+        let reports = control.observe().await?;
+        let nodes = plan::candidates(&*context.store.map()?, &reports).len();
+        if nodes >= wanted || Instant::now() >= give_up {
+            return Ok(nodes);
+        }
+        tokio::time::sleep(JOIN_POLL).await;
+    }
 }
 
 /// Whether what stands is what is wished for; a number of shards or replicas not named is as wished.
