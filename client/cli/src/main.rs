@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`args`] (the commands), then a file a command: [`dev`] (a whole cluster in one process), [`roles`] (node and
 //! coordinator, their settings in [`settings`]), [`cluster`], [`collection`], [`import`], [`ask`] (search, get, count, scroll, delete),
-//! [`status`], [`verify`], [`bench`], [`docs`]. Shared: [`connect`] (which cluster), [`output`] and [`table`] (what people and
+//! [`status`], [`verify`], [`mod@bench`], [`docs`]. Shared: [`connect`] (which cluster), [`output`] and [`table`] (what people and
 //! programs read), [`json`], [`npy`], [`failure`] (exit codes).
 #![warn(missing_docs)]
 

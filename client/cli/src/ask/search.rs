@@ -24,6 +24,7 @@ pub struct Search {
     /// What to look for; the collection's embedder reads it
     #[arg(required_unless_present_any = ["vector", "like"], conflicts_with_all = ["vector", "like"])]
     text: Option<String>,
+    #[allow(rustdoc::broken_intra_doc_links, reason = "the help shows this text as it stands")]
     /// A JSON array of numbers, or FILE.npy[:ROW]
     #[arg(long, value_name = "VECTOR", conflicts_with = "like")]
     vector: Option<String>,

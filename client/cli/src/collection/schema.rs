@@ -14,6 +14,7 @@ pub const BUILTIN_DIMENSION: u32 = 384;
 /// What a collection to be is like; `granum import --create` takes the same.
 #[derive(Args, Clone, Debug, Default)]
 pub struct SchemaOptions {
+    #[allow(rustdoc::broken_intra_doc_links, reason = "the help shows this text as it stands")]
     /// A vector field: [NAME=]DIMENSION[:cosine|dot|euclid|manhattan][:f16|f32], or [NAME=]sparse; may be repeated
     #[arg(long = "vector", value_name = "FIELD")]
     pub fields: Vec<VectorOption>,
