@@ -13,6 +13,7 @@ pub mod raft;
 pub mod service;
 pub mod shard;
 pub mod start;
+pub mod threads;
 pub mod verify;
 pub mod worker;
 

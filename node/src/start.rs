@@ -37,6 +37,7 @@ use crate::service::server::{DataPort, serve_raft};
 use crate::service::shard::ShardService;
 use crate::service::{Context, Replicas};
 use crate::shard::{self, Budget};
+use crate::threads::Threads;
 use crate::worker::{SEARCH_QUEUE_PER_WORKER, Workers};
 
 /// Folder of the log, inside the data directory.
@@ -249,6 +250,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
     let options = shard::Options {
         seal_bytes: config.seal_bytes,
         budget: Arc::new(Budget::new(config.recent_budget_bytes)),
+        builders: Threads::new(threads.div_ceil(2)),
         ..shard::Options::new(disk.clone(), opened.trees)
     };
     let holdings = Holdings::new(opened.directory.clone(), disk, groups.clone(), options, context.clone());

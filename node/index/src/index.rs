@@ -21,14 +21,15 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use granum_model::{DocId, Schema};
 
-use crate::coarse::{self, Graph};
+use crate::coarse::{Coarse, derive};
 use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
+use crate::executor::Executor;
 use crate::fine::writer::sync_directory;
-use crate::options::{Builder, Options};
+use crate::options::Options;
 use crate::recent::Recent;
 use crate::segment::build::{build, failed};
-use crate::segment::{Segment, SegmentRef, VectorFile, deleted, names};
+use crate::segment::{Segment, SegmentRef, deleted, names};
 use crate::state::{Live, Saved, Sealing, State};
 use crate::view::View;
 use crate::writer::Writer;
@@ -72,8 +73,10 @@ pub struct Stats {
     pub segment_rows: u64,
     /// Segments.
     pub segments: u64,
-    /// Bytes of their files.
+    /// Bytes of their files that a manifest names.
     pub disk_bytes: u64,
+    /// Bytes that searches of segments keep in memory: codes and links.
+    pub resident_bytes: u64,
 }
 
 impl Index {
@@ -185,15 +188,21 @@ impl Index {
 
     /// Builds what the options ask for and published segments lack, or have damaged; returns how many files. Slow: for a
     /// worker, when nothing is being removed. Searches are right without it, and use each file from the moment it is there.
-    pub fn derive(&self) -> Result<usize, BuildError> {
+    pub fn derive(&self, executor: &dyn Executor) -> Result<usize, BuildError> {
         let state = self.state().clone();
         let mut built = 0;
         for segment in state.segments.iter().map(|live| &live.segment) {
-            for vectors in derivable(segment, self.options).filter(|vectors| vectors.graph().is_none()) {
-                let number = vectors.number();
-                coarse::build::build(&self.directory, segment.id, number, vectors)?;
-                vectors.set_graph(Graph::open(&self.directory, segment.id, number, vectors)?);
-                built += 1;
+            for vectors in segment.vectors() {
+                let missing = derive::missing(vectors, self.options);
+                if missing.files() == 0 {
+                    continue;
+                }
+                derive::derive(&self.directory, segment.id, vectors, self.options, missing, executor)?;
+                let coarse = Coarse::open(&self.directory, segment.id, vectors);
+                // Now, on this worker, and not when the first search asks.
+                coarse.as_ref().map(Coarse::is_sound);
+                vectors.set_coarse(coarse);
+                built += missing.files();
             }
         }
         Ok(built)
@@ -254,6 +263,7 @@ impl Index {
             segment_rows: state.segments.iter().map(|live| u64::from(live.segment.rows)).sum(),
             segments: state.segments.len() as u64,
             disk_bytes: state.segments.iter().map(disk).sum(),
+            resident_bytes: state.segments.iter().map(|live| live.segment.resident_bytes()).sum(),
         }
     }
 
@@ -305,11 +315,12 @@ const LOCK: &str = "no write panicked";
 
 fn open_segment(directory: &Path, reference: &SegmentRef, options: Options) -> Result<Live, OpenError> {
     let (segment, dead) = Segment::open(directory, reference)?;
-    for vectors in derivable(&segment, options) {
-        // What can't be opened is missing to `derive`, which builds it anew.
-        if let Ok(graph) = Graph::open(directory, segment.id, vectors.number(), vectors) {
-            vectors.set_graph(graph);
-        }
+    for vectors in segment
+        .vectors()
+        .iter()
+        .filter(|vectors| derive::wants_codes(vectors, options))
+    {
+        vectors.set_coarse(Coarse::open(directory, segment.id, vectors));
     }
     let file = reference.deleted.zip(reference.files.last().cloned());
     let saved = Saved {
@@ -321,15 +332,6 @@ fn open_segment(directory: &Path, reference: &SegmentRef, options: Options) -> R
         dead: Arc::new(dead),
         saved,
     })
-}
-
-/// Vectors of a segment over which the options want a graph.
-fn derivable(segment: &Segment, options: Options) -> impl Iterator<Item = &VectorFile> {
-    let wanted = options.builder == Builder::HnswRs;
-    segment
-        .vectors()
-        .iter()
-        .filter(move |vectors| wanted && coarse::build::is_worthwhile(vectors))
 }
 
 impl Built {

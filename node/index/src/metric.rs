@@ -76,6 +76,11 @@ impl Scorer {
     }
 }
 
+/// Euclid's score of a negated squared distance, which an estimate may put above 0.
+pub(crate) fn squared_euclid_to_score(negated: f32) -> f32 {
+    -(-negated).max(0.0).sqrt()
+}
+
 /// Large f32 components may overflow a sum; a score stays finite and ordered all the same.
 #[inline]
 fn bounded(score: f32) -> f32 {

@@ -133,6 +133,14 @@ impl View {
         }
     }
 
+    /// Version of a row.
+    pub(crate) fn version(&self, row: RowRef) -> Result<u64, ReadError> {
+        match self.part(row)? {
+            Part::Memory(recent) => Ok(recent.document(row.row).version),
+            Part::Disk(live) => live.segment.version(row.row),
+        }
+    }
+
     /// How many live documents pass the filter.
     pub fn count(&self, filter: &Filter, stop: &dyn Fn() -> bool) -> Result<u64, SearchError> {
         if filter.is_empty() {

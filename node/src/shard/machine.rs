@@ -26,6 +26,7 @@ use super::staged::Staged;
 use super::{Applied, Entry, Fault, LogPosition, Sealed, SnapshotFiles, StateMachine, sealing};
 use crate::disk::SharedDisk;
 use crate::disk::tree::Trees;
+use crate::threads::Threads;
 
 /// Seals that wait to be built. When more are asked for, the last of them is made up for afterwards.
 pub(super) const PENDING_SEALS_MAX: usize = 4;
@@ -44,6 +45,8 @@ pub struct Options {
     pub seal_bytes: u64,
     /// Memory of all unsealed documents of the node.
     pub budget: Arc<Budget>,
+    /// Who builds what is derived from sealed segments.
+    pub builders: Threads,
 }
 
 impl Options {
@@ -54,6 +57,7 @@ impl Options {
             trees,
             seal_bytes: 16 << 20,
             budget: Arc::new(Budget::new(512 << 20)),
+            builders: Threads::new(1),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use granum_index::{BuildError, Builder, Index, SegmentRef};
+use granum_index::{Bits, BuildError, Builder, Index, SegmentRef};
 use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
@@ -83,16 +83,29 @@ pub(super) fn open(options: &Options, birth: &EnsureReplicaRequest, directory: &
 
 /// How the map wants this collection to be indexed.
 fn index_options(birth: &EnsureReplicaRequest) -> Result<granum_index::Options, Fault> {
-    let builder = match birth.index.as_ref().map_or("", |index| &index.builder) {
-        "" => Builder::Scan,
+    let settings = birth.index.clone().unwrap_or_default();
+    let builder = match &*settings.builder {
+        "" => Builder::Granum,
         "hnsw_rs" => Builder::HnswRs,
+        "codes" => Builder::Codes,
+        "scan" => Builder::Scan,
         other => {
             return Err(Fault::new(format!(
-                "index.builder: {other:?}, must be \"\" or \"hnsw_rs\""
+                "index.builder: {other:?}, must be \"\", \"hnsw_rs\", \"codes\" or \"scan\""
             )));
         }
     };
-    Ok(granum_index::Options { builder })
+    let bits = match settings.bits {
+        0 => Bits::Four,
+        bits => {
+            Bits::from_count(bits).ok_or_else(|| Fault::new(format!("index.bits: {bits}, must be 1, 2, 4 or 8")))?
+        }
+    };
+    Ok(granum_index::Options {
+        builder,
+        bits,
+        seed: birth.collection,
+    })
 }
 
 /// Name of a replica's tree among the node's.
@@ -220,7 +233,7 @@ impl ShardMachine {
             }
         }
         // What is derived is no part of the seal: searches are right without it.
-        if let Err(error) = self.index().derive() {
+        if let Err(error) = self.index().derive(&self.options.builders) {
             tracing::warn!(%error, "an index file could not be derived");
         }
         Ok(place.sealed.clone())

@@ -5,6 +5,7 @@
 //! {id:016x}.payload                  zstd blocks of JSON, by row                                     (payload)
 //! {id:016x}.vector.{n:02x}           a named vector: dense, sparse or multi; which rows have it      (vectors)
 //! {id:016x}.deleted.{generation:016x} rows that died up to that generation, a new file each time     (deleted)
+//! {id:016x}.codes.{n:02x}            derived from vector n, may be missing                           (coarse)
 //! {id:016x}.graph.{n:02x}            derived from vector n, may be missing                           (coarse)
 //! ```
 //! All are paged files (`fine`). No file is ever changed: deaths go into a new generation, so a snapshot is hard links.
@@ -90,7 +91,7 @@ impl Segment {
                     dead = Some(deleted::read(&file)?);
                     continue;
                 }
-                Kind::Graph => return Err(file.malformed("a derived file, named by a manifest").into()),
+                Kind::Graph | Kind::Codes => return Err(file.malformed("a derived file, named by a manifest").into()),
             }
             files.push(file_ref.clone());
         }
@@ -148,6 +149,14 @@ impl Segment {
 
     pub fn vectors(&self) -> &[VectorFile] {
         &self.vectors
+    }
+
+    /// Bytes that searches keep in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let coarse = self.vectors.iter().map(|file| file.coarse());
+        coarse
+            .map(|coarse| coarse.as_ref().map_or(0, |coarse| coarse.resident_bytes()))
+            .sum()
     }
 
     pub fn document(&self, row: u32) -> Result<Document, ReadError> {

@@ -20,6 +20,11 @@ pub(crate) fn graph(segment: SegmentId, number: usize) -> String {
     format!("{:016x}.graph.{number:02x}", segment.0)
 }
 
+/// Codes of vector `number`.
+pub(crate) fn codes(segment: SegmentId, number: usize) -> String {
+    format!("{:016x}.codes.{number:02x}", segment.0)
+}
+
 pub(crate) fn deleted(segment: SegmentId, generation: u64) -> String {
     format!("{:016x}.deleted.{generation:016x}", segment.0)
 }
@@ -30,7 +35,7 @@ pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
     let is_hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let known = match rest.split_once('.') {
         None => matches!(rest, "ids" | "payload"),
-        Some(("vector" | "graph", number)) => is_hex(number, 2),
+        Some(("vector" | "graph" | "codes", number)) => is_hex(number, 2),
         Some(("deleted", generation)) => is_hex(generation, 16),
         Some(_) => false,
     };
@@ -45,7 +50,8 @@ pub(crate) fn vector_number(name: &str) -> Option<usize> {
 
 /// Whether a name is that of a derived file, which no manifest names.
 pub(crate) fn is_derived(name: &str) -> bool {
-    segment_of(name).is_some() && name.contains(".graph.") && !name.ends_with(UNFINISHED)
+    let is_kind = name.contains(".graph.") || name.contains(".codes.");
+    is_kind && segment_of(name).is_some() && !name.ends_with(UNFINISHED)
 }
 
 #[cfg(test)]
@@ -60,6 +66,7 @@ mod tests {
             payload(id),
             vector(id, 3),
             graph(id, 255),
+            codes(id, 0),
             deleted(id, 7),
             payload(id) + UNFINISHED,
         ] {

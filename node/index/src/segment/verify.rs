@@ -11,7 +11,7 @@ use granum_model::{Dense, Distance, Vector};
 use roaring::RoaringBitmap;
 
 use super::{Segment, SegmentRef, VectorFile, names};
-use crate::coarse::Graph;
+use crate::coarse::{Codes, Graph};
 use crate::error::ReadError;
 use crate::fine::PagedFile;
 use crate::simd;
@@ -88,12 +88,17 @@ fn check_files(directory: &Path, reference: &SegmentRef, verified: &mut Verified
     verified.problems_found == before
 }
 
-/// Graphs that are there: frame, pages, links in range.
+/// Codes and graphs that are there: frame, pages, factors finite, links in range.
 fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
     for vectors in segment.vectors() {
-        let name = names::graph(segment.id, vectors.number());
-        if directory.join(&name).exists()
-            && let Some(graph) = verified.check(Graph::open(directory, segment.id, vectors.number(), vectors))
+        let is_there = |name: String| directory.join(name).exists();
+        if is_there(names::codes(segment.id, vectors.number()))
+            && let Some(codes) = verified.check(Codes::open(directory, segment.id, vectors))
+        {
+            verified.check(codes.check());
+        }
+        if is_there(names::graph(segment.id, vectors.number()))
+            && let Some(graph) = verified.check(Graph::open(directory, segment.id, vectors))
         {
             verified.check(graph.check());
         }
