@@ -326,18 +326,19 @@ impl Group {
         }
         if status.leader {
             self.propose_seal().await;
-        } else if status.leader_node != 0 {
-            let asked = self
-                .peers
-                .request_seal(status.leader_node, self.shard.0, status.leader_replica)
-                .await;
-            if let Err(status) = asked {
-                tracing::debug!(
-                    shard = self.shard.0,
-                    why = status.message(),
-                    "the leader was not asked for a seal"
-                );
-            }
+        } else {
+            self.ask_leader_for_seal(&status).await;
+        }
+    }
+
+    /// Asks the leader for a seal point: only it can propose one. It answers whether or not it thought one needed.
+    pub(super) async fn ask_leader_for_seal(&self, status: &GroupStatus) {
+        if status.leader_node == 0 {
+            return;
+        }
+        let (node, shard, replica) = (status.leader_node, self.shard.0, status.leader_replica);
+        if let Err(status) = self.peers.request_seal(node, shard, replica).await {
+            tracing::debug!(shard, why = status.message(), "the leader was not asked for a seal");
         }
     }
 

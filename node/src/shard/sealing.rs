@@ -214,6 +214,8 @@ impl ShardMachine {
                 Ok(()) => {}
                 Err(SealError::Full(problem)) => {
                     tracing::warn!(%problem, "not sealed: the disk is full");
+                    // Nobody is to wait for memory that a full disk will not free.
+                    self.account_flushes(0);
                     break;
                 }
                 Err(SealError::Fault(fault)) => return Err(fault),
@@ -231,6 +233,7 @@ impl ShardMachine {
         let mut driven = self.lock_core();
         if driven.pending.is_empty() && driven.missed_seal {
             driven.freeze(&self.index());
+            self.account_flushes(driven.pending.len());
         }
         driven.pending.front().cloned()
     }
@@ -255,13 +258,15 @@ impl ShardMachine {
             let mut driven = self.lock_core();
             index.publish(built);
             driven.pending.pop_front();
+            // Memory first: who waits for it is not told that nothing will come while it is there.
+            self.account(index.stats().recent_bytes);
+            self.account_flushes(driven.pending.len());
         }
         if let Some(documents) = &self.documents {
             documents.tag_as(tag);
         }
         place.sealed = pending.point;
         place.segments = segments;
-        self.account(index.stats().recent_bytes);
         index.remove_unreferenced(&place.segments).map_err(Fault::new)?;
         Ok(())
     }
@@ -321,6 +326,7 @@ impl ShardMachine {
         let sequence = driven.core.sequence();
         drop(driven);
         self.account(0);
+        self.account_flushes(0);
         self.announce(sequence);
         disk.remove_dir_all(&old)?;
         Ok(())
