@@ -147,10 +147,8 @@ impl Group {
             return Err(Failure::Invalid(problem));
         }
         self.check_fault()?;
-        if !self.log.accepts_writes() {
-            return Err(Failure::ReadOnly(
-                "the log takes no writes: the disk is nearly full".into(),
-            ));
+        if let Some(problem) = self.log.no_room(self.shard.0) {
+            return Err(Failure::ReadOnly(problem));
         }
         let charge = command.len().max(CHARGE_BYTES_MIN).div_ceil(CHARGE_BYTES_MIN) as u32;
         let permit = self.in_flight.clone().try_acquire_many_owned(charge).map_err(|_| {

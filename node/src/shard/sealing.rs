@@ -19,6 +19,7 @@ use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
 use super::documents::{Documents, Tag};
+use super::frame::FrameError;
 use super::machine::{Driven, Options, Pending, ShardMachine};
 use super::manifest::{self, MANIFEST_FILE};
 use super::{Fault, Sealed, SnapshotFiles, files, point};
@@ -250,7 +251,7 @@ impl ShardMachine {
             segments: manifest::write_segments(&segments),
             ..pending.manifest
         };
-        let tag = manifest::write(disk, &state, &manifest).map_err(Fault::from)?;
+        let tag = manifest::write(disk, &state, &manifest)?;
         if let Some(documents) = &self.documents {
             documents.enter(built.ids());
         }
@@ -376,6 +377,15 @@ enum SealError {
 impl From<Fault> for SealError {
     fn from(fault: Fault) -> SealError {
         SealError::Fault(fault)
+    }
+}
+
+impl From<FrameError> for SealError {
+    fn from(error: FrameError) -> SealError {
+        match &error {
+            FrameError::Disk(disk) if disk.is_full() => SealError::Full(error.to_string()),
+            _ => SealError::Fault(error.into()),
+        }
     }
 }
 
