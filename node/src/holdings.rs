@@ -90,6 +90,11 @@ impl Holdings {
         self.disk.available_space(self.directory.path()).unwrap_or(0)
     }
 
+    /// Memory of documents that are not sealed yet, all shards, and what it may be.
+    pub fn recent_bytes(&self) -> (u64, u64) {
+        (self.options.budget.used_bytes(), self.options.budget.limit_bytes())
+    }
+
     /// The groups of this node.
     pub fn groups(&self) -> &Arc<Groups> {
         &self.groups

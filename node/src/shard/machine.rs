@@ -23,7 +23,7 @@ use super::command::{self, Unreadable};
 use super::core::{Core, Step};
 use super::documents::Documents;
 use super::staged::Staged;
-use super::{Applied, Entry, Fault, LogPosition, Sealed, SnapshotFiles, StateMachine, sealing};
+use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, sealing};
 use crate::disk::SharedDisk;
 use crate::disk::tree::Trees;
 use crate::threads::Threads;
@@ -74,6 +74,8 @@ pub struct ShardMachine {
     sequences: watch::Sender<u64>,
     /// This replica's share of the budget.
     recent_bytes: AtomicU64,
+    /// Its seal points among those that the budget knows to be flushed.
+    flushes: AtomicU64,
     pub(super) snapshots: AtomicU64,
 }
 
@@ -155,6 +157,7 @@ impl ShardMachine {
             sequences: watch::Sender::new(standing.sequence),
             standing: RwLock::new(standing),
             recent_bytes: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
         }))
     }
@@ -195,8 +198,8 @@ impl ShardMachine {
     /// Refuses new writes while too much is unsealed, on this node as a whole.
     pub fn admit(&self) -> Result<(), Failure> {
         let budget = &self.options.budget;
-        let (used, limit) = (budget.used_bytes(), budget.limit_bytes());
-        if used > limit {
+        if budget.is_exceeded() {
+            let (used, limit) = (budget.used_bytes(), budget.limit_bytes());
             return Err(Failure::Busy(format!(
                 "recent_bytes: {used} bytes are not yet sealed, at most {limit}"
             )));
@@ -239,6 +242,12 @@ impl ShardMachine {
         self.options.budget.change(before, recent_bytes);
     }
 
+    /// Tells the budget how many seal points of this replica are going to be flushed.
+    pub(super) fn account_flushes(&self, pending: usize) {
+        let before = self.flushes.swap(pending as u64, Ordering::Relaxed);
+        self.options.budget.change_flushes(before, pending as u64);
+    }
+
     /// Tells who waits for a sequence.
     pub(super) fn announce(&self, sequence: u64) {
         self.sequences
@@ -264,6 +273,7 @@ impl ShardMachine {
         let Step { applied, seal } = step;
         if seal {
             driven.freeze(&index);
+            self.account_flushes(driven.pending.len());
         }
         Ok(Applied {
             reply: applied.encode_to_vec().into(),
@@ -309,6 +319,7 @@ impl Driven {
 impl Drop for ShardMachine {
     fn drop(&mut self) {
         self.account(0);
+        self.account_flushes(0);
     }
 }
 
@@ -360,6 +371,24 @@ impl StateMachine for ShardMachine {
         let budget = &self.options.budget;
         let crowded = budget.used_bytes() > budget.limit_bytes() / 2 && unsealed >= WORTH_SEALING_BYTES;
         (unsealed >= self.options.seal_bytes || crowded) && self.lock_core().pending.is_empty()
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.options.budget.is_exceeded()
+    }
+
+    fn pressure(&self) -> Pressure {
+        let budget = &self.options.budget;
+        if !budget.is_exceeded() {
+            return Pressure::None;
+        }
+        // Subscribed to before it is looked at, so that no change is missed.
+        let changes = budget.changes();
+        match () {
+            () if self.flushes.load(Ordering::Relaxed) > 0 => Pressure::Seal,
+            () if budget.is_flushing() => Pressure::Others(changes),
+            () => Pressure::None,
+        }
     }
 
     fn seal(&self) -> Result<Sealed, Fault> {

@@ -19,6 +19,7 @@ use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
 use super::documents::{Documents, Tag};
+use super::frame::FrameError;
 use super::machine::{Driven, Options, Pending, ShardMachine};
 use super::manifest::{self, MANIFEST_FILE};
 use super::{Fault, Sealed, SnapshotFiles, files, point};
@@ -227,6 +228,8 @@ impl ShardMachine {
                 Ok(()) => {}
                 Err(SealError::Full(problem)) => {
                     tracing::warn!(%problem, "not sealed: the disk is full");
+                    // Nobody is to wait for memory that a full disk will not free.
+                    self.account_flushes(0);
                     break;
                 }
                 Err(SealError::Fault(fault)) => return Err(fault),
@@ -244,6 +247,7 @@ impl ShardMachine {
         let mut driven = self.lock_core();
         if driven.pending.is_empty() && driven.missed_seal {
             driven.freeze(&self.index());
+            self.account_flushes(driven.pending.len());
         }
         driven.pending.front().cloned()
     }
@@ -260,7 +264,7 @@ impl ShardMachine {
             segments: manifest::write_segments(&segments),
             ..pending.manifest
         };
-        let tag = manifest::write(disk, &state, &manifest).map_err(Fault::from)?;
+        let tag = manifest::write(disk, &state, &manifest)?;
         if let Some(documents) = &self.documents {
             documents.enter(built.ids());
         }
@@ -268,13 +272,15 @@ impl ShardMachine {
             let mut driven = self.lock_core();
             index.publish(built);
             driven.pending.pop_front();
+            // Memory first: who waits for it is not told that nothing will come while it is there.
+            self.account(index.stats().recent_bytes);
+            self.account_flushes(driven.pending.len());
         }
         if let Some(documents) = &self.documents {
             documents.tag_as(tag);
         }
         place.sealed = pending.point;
         place.segments = segments;
-        self.account(index.stats().recent_bytes);
         index.remove_unreferenced(&place.segments).map_err(Fault::new)?;
         Ok(())
     }
@@ -334,6 +340,7 @@ impl ShardMachine {
         let sequence = driven.core.sequence();
         drop(driven);
         self.account(0);
+        self.account_flushes(0);
         self.announce(sequence);
         disk.remove_dir_all(&old)?;
         Ok(())
@@ -383,6 +390,15 @@ enum SealError {
 impl From<Fault> for SealError {
     fn from(fault: Fault) -> SealError {
         SealError::Fault(fault)
+    }
+}
+
+impl From<FrameError> for SealError {
+    fn from(error: FrameError) -> SealError {
+        match &error {
+            FrameError::Disk(disk) if disk.is_full() => SealError::Full(error.to_string()),
+            _ => SealError::Fault(error.into()),
+        }
     }
 }
 
