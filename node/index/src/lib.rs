@@ -42,6 +42,7 @@ pub use error::{BuildError, InsertError, OpenError, ReadError, SearchError};
 pub use executor::{Executor, Inline};
 pub use filter::check as check_filter;
 pub use index::{Built, Frozen, Index, Stats};
+pub use metric::score;
 pub use options::{Bits, Builder, Options};
 pub use query::{Found, Params, Query, RowHit, RowRef, Usage, Verify};
 pub use search::filtered::matches;

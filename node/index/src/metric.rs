@@ -199,6 +199,11 @@ impl Probe {
     }
 }
 
+/// The exact internal score of two vectors under a field's distance; `None` where `row` is of another shape.
+pub fn score(field: &VectorField, query: &Vector, row: &Vector) -> Result<Option<f32>, SearchError> {
+    Ok(Probe::new(field, query)?.score(row))
+}
+
 /// Whether a vector is canonical for a field, as far as its shape goes.
 pub(crate) fn fits(field: &VectorField, vector: &Vector) -> bool {
     match (field.kind, vector) {
