@@ -53,7 +53,7 @@ use crate::disk::{DiskError, SharedDisk};
 use crate::raft::type_config::GroupId;
 use queue::{Item, Shared};
 
-/// The register: its proposals free space, and are taken when those of shards no longer are.
+/// The register.
 const REGISTER_GROUP: GroupId = granum_model::ids::REGISTER.0;
 
 /// How a log is laid out and bounded.
@@ -341,16 +341,15 @@ impl Log {
             REGISTER_GROUP => self.shared.accepts_register.load(Ordering::Acquire),
             _ => self.accepts_writes(),
         };
-        let (options, available) = (
-            &self.shared.options,
-            self.shared.available_bytes.load(Ordering::Relaxed),
-        );
+        let (shared, options) = (&self.shared, &self.shared.options);
         (!accepts).then(|| {
             format!(
-                "the disk is nearly full: {available} bytes are free, and writes are taken from {} on \
-                 (free_space_min_bytes) if the log's next file of {} fits as well; delete a collection or enlarge the \
-                 disk, and they go on by themselves; reads have not stopped",
-                options.reserve_bytes, options.segment_bytes
+                "the disk is nearly full: {} bytes are free, and writes are taken from {} on (free_space_min_bytes) \
+                 if the log's next file of {} fits too; delete a collection or enlarge the disk, and they go on by \
+                 themselves; reads have not stopped",
+                shared.available_bytes.load(Ordering::Relaxed),
+                options.reserve_bytes,
+                options.segment_bytes
             )
         })
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
+use super::Pressure;
+
 /// Memory that the unsealed documents of all shards of a node share.
 #[derive(Debug)]
 pub struct Budget {
@@ -45,14 +47,16 @@ impl Budget {
         self.used_bytes() > self.limit_bytes
     }
 
-    /// Whether a flush is on its way that will free memory.
-    pub(super) fn is_flushing(&self) -> bool {
-        self.flushes.load(Ordering::Relaxed) > 0
-    }
-
-    /// Tells of every change from now on.
-    pub(super) fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+    /// What stands between an entry and its memory, for a replica that has `own` seal points to flush.
+    pub(super) fn pressure(&self, own: u64) -> Pressure {
+        // Subscribed to before it is looked at, so that no change is missed.
+        let changes = self.changed.subscribe();
+        match self.flushes.load(Ordering::Relaxed) {
+            _ if !self.is_exceeded() => Pressure::None,
+            _ if own > 0 => Pressure::Seal,
+            0 => Pressure::None,
+            _ => Pressure::Others(changes),
+        }
     }
 
     /// A shard that held `from` bytes holds `to`.

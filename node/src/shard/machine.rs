@@ -242,7 +242,7 @@ impl ShardMachine {
         self.options.budget.change(before, recent_bytes);
     }
 
-    /// Tells the budget how many seal points of this replica are going to be flushed.
+    /// Tells it how many seal points of this replica are going to be flushed.
     pub(super) fn account_flushes(&self, pending: usize) {
         let before = self.flushes.swap(pending as u64, Ordering::Relaxed);
         self.options.budget.change_flushes(before, pending as u64);
@@ -378,17 +378,7 @@ impl StateMachine for ShardMachine {
     }
 
     fn pressure(&self) -> Pressure {
-        let budget = &self.options.budget;
-        if !budget.is_exceeded() {
-            return Pressure::None;
-        }
-        // Subscribed to before it is looked at, so that no change is missed.
-        let changes = budget.changes();
-        match () {
-            () if self.flushes.load(Ordering::Relaxed) > 0 => Pressure::Seal,
-            () if budget.is_flushing() => Pressure::Others(changes),
-            () => Pressure::None,
-        }
+        self.options.budget.pressure(self.flushes.load(Ordering::Relaxed))
     }
 
     fn seal(&self) -> Result<Sealed, Fault> {

@@ -22,6 +22,7 @@ mod point;
 pub mod register;
 #[cfg(test)]
 pub(crate) mod sample;
+mod seal_error;
 pub(crate) mod sealing;
 mod staged;
 

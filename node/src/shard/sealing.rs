@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use granum_index::{Bits, BuildError, Builder, Index, SegmentRef};
+use granum_index::{Bits, Builder, Index, SegmentRef};
 use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
 use super::documents::{Documents, Tag};
-use super::frame::FrameError;
 use super::machine::{Driven, Options, Pending, ShardMachine};
 use super::manifest::{self, MANIFEST_FILE};
+use super::seal_error::SealError;
 use super::{Fault, Sealed, SnapshotFiles, files, point};
 use crate::disk::{Disk, DiskError};
 
@@ -378,38 +378,4 @@ fn move_in(disk: &dyn Disk, received: &Path, unfinished: &Path, announced: &Seal
 fn take_over(disk: &dyn Disk, from: &Path, to: &Path, name: &str) -> Result<(), DiskError> {
     disk.open(&from.join(name))?.sync_data()?;
     disk.hard_link(&from.join(name), &to.join(name))
-}
-
-/// Why a seal was not made.
-enum SealError {
-    /// The disk is full: later, nothing is lost.
-    Full(String),
-    Fault(Fault),
-}
-
-impl From<Fault> for SealError {
-    fn from(fault: Fault) -> SealError {
-        SealError::Fault(fault)
-    }
-}
-
-impl From<FrameError> for SealError {
-    fn from(error: FrameError) -> SealError {
-        match &error {
-            FrameError::Disk(disk) if disk.is_full() => SealError::Full(error.to_string()),
-            _ => SealError::Fault(error.into()),
-        }
-    }
-}
-
-impl From<BuildError> for SealError {
-    fn from(error: BuildError) -> SealError {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        match &error {
-            BuildError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded) => {
-                SealError::Full(error.to_string())
-            }
-            _ => SealError::Fault(Fault::new(error)),
-        }
-    }
 }
