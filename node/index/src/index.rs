@@ -249,8 +249,15 @@ impl Index {
             // Asked after the name was seen: a merge says which files are its own before it makes the first.
             let is_merging = || *self.merging.lock().unwrap_or_else(PoisonError::into_inner) == Some(id);
             if !kept && !is_merging() {
-                bytes += entry.metadata()?.len();
-                fs::remove_file(entry.path())?;
+                let removed = entry
+                    .metadata()
+                    .and_then(|metadata| fs::remove_file(entry.path()).map(|()| metadata.len()));
+                match removed {
+                    Ok(removed) => bytes += removed,
+                    // A merge that was given up has removed its own.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         sync_directory(&self.directory)?;

@@ -193,7 +193,8 @@ impl Index {
         }
     }
 
-    /// The caller's table names no row any more that this merge has moved.
+    /// The caller's table names no row any more that this merge has moved, and no write is under way that looked one up
+    /// before.
     pub fn forget_moved(&self, moved: Moved) {
         Arc::make_mut(&mut self.state.write().expect(LOCK)).forget_moved(moved.merged);
     }

@@ -29,9 +29,14 @@ impl<'a> Pace<'a> {
     pub fn step(&mut self, bytes: usize) -> Result<(), CopyError> {
         self.bytes += bytes as u64;
         self.steps += 1;
-        if self.bytes < BYTES && self.steps < STEPS {
-            return Ok(());
+        match self.bytes < BYTES && self.steps < STEPS {
+            true => Ok(()),
+            false => self.ask(),
         }
+    }
+
+    /// Asks now.
+    pub fn ask(&mut self) -> Result<(), CopyError> {
         self.steps = 0;
         match (self.ask)(std::mem::take(&mut self.bytes)) {
             true => Err(CopyError::Stopped),

@@ -44,8 +44,10 @@ impl Copying<'_> {
         let id = self.id;
         let mut files: Vec<FileRef> = Vec::with_capacity(2 + schema.vectors.len());
         files.push(ids::write(self, pace).map_err(named(names::ids(id)))?);
+        pace.ask().map_err(named(names::payload(id)))?;
         files.push(payload::write(self, pace).map_err(named(names::payload(id)))?);
         for (number, field) in schema.vectors.iter().enumerate() {
+            pace.ask().map_err(named(names::vector(id, number)))?;
             let written = vectors::write(self, number, field, pace);
             files.extend(written.map_err(named(names::vector(id, number)))?);
         }
