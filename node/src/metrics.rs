@@ -16,6 +16,7 @@ use granum_proto::status::Failure;
 use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::holdings::Holdings;
+use crate::merging::Merging;
 use crate::process;
 use crate::raft::log::{LogStats, SYNC_BUCKETS_MICROS};
 use crate::service::Context;
@@ -154,6 +155,8 @@ impl Metrics {
                 ("recent_bytes", stats.index.recent_bytes),
                 ("segments", stats.index.segments),
                 ("segment_rows", stats.index.segment_rows),
+                ("dead_rows", stats.index.dead_rows),
+                ("unsealed_dead_rows", stats.index.unsealed_dead_rows),
                 ("disk_bytes", stats.index.disk_bytes),
                 ("sequence", stats.sequence),
                 ("epoch", stats.epoch),
@@ -167,6 +170,7 @@ impl Metrics {
     fn read_node(&self, watched: &Watched) {
         let log = watched.holdings.groups().log().stats();
         let load = watched.context.workers.load();
+        let merges = watched.merging.stats();
         self.memory.set(process::anonymous_bytes() as f64);
         for (what, value) in [
             ("ready", u64::from(watched.unready().is_none())),
@@ -175,6 +179,10 @@ impl Metrics {
             ("search_queue", load.waiting as u64),
             ("search_running", load.running as u64),
             ("search_queue_capacity", load.capacity as u64),
+            ("merges_running", merges.running),
+            ("merges_done", merges.done),
+            ("merges_failed", merges.failed),
+            ("merge_written_bytes", merges.written_bytes),
             ("log_disk_bytes", log.disk_bytes),
             ("log_entry_bytes", log.entry_bytes),
             ("log_queue", log.queued),
@@ -254,6 +262,8 @@ pub struct Watched {
     pub holdings: Arc<Holdings>,
     /// The workers.
     pub context: Arc<Context>,
+    /// The merges.
+    pub merging: Arc<Merging>,
     /// Whether this node is on its way out.
     pub draining: Arc<AtomicBool>,
 }
