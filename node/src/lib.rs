@@ -7,6 +7,7 @@ pub mod disk;
 pub mod holdings;
 pub mod identity;
 pub mod join;
+pub mod merging;
 pub mod metrics;
 pub mod process;
 pub mod raft;

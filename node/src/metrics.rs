@@ -19,6 +19,7 @@ use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::holdings::Holdings;
+use crate::merging::Merging;
 use crate::process;
 use crate::service::Context;
 use readings::{NodeState, Reading, Value};
@@ -212,6 +213,8 @@ pub struct Watched {
     pub holdings: Arc<Holdings>,
     /// The workers.
     pub context: Arc<Context>,
+    /// The merges.
+    pub merging: Arc<Merging>,
     /// Whether this node is on its way out.
     pub draining: Arc<AtomicBool>,
 }
@@ -236,6 +239,7 @@ impl Watched {
             memory_anonymous_bytes: process::anonymous_bytes(),
             recent_bytes: self.holdings.recent_bytes(),
             searches: (load.waiting, load.running, load.capacity),
+            merges: self.merging.stats(),
         };
         let mut all = readings::of_groups(&statuses);
         all.extend(readings::of_shards(&stats));
@@ -337,6 +341,7 @@ mod tests {
             memory_anonymous_bytes: 6,
             recent_bytes: (1, 2),
             searches: (0, 1, 8),
+            merges: crate::merging::MergeStats::default(),
         };
         let mut all = readings::of_groups(&[(0, group.clone()), (42, group)]);
         all.extend(readings::of_shards(&[]));

@@ -2,6 +2,7 @@
 //! Prometheus has it: unit last, `_total` for what only grows. The only label is `shard`, and a node holds a bounded number
 //! of those (`REPLICAS_MAX` in `holdings`).
 
+use crate::merging::MergeStats;
 use crate::raft::GroupStatus;
 use crate::raft::log::{LogStats, SYNC_BUCKETS_MICROS};
 use crate::shard::ShardStats;
@@ -49,6 +50,8 @@ pub struct NodeState {
     pub recent_bytes: (u64, u64),
     /// Searches that wait, that run, and that may wait.
     pub searches: (usize, usize, usize),
+    /// What was merged.
+    pub merges: MergeStats,
 }
 
 type Named<T> = (&'static str, &'static str, fn(&T) -> u64);
@@ -120,9 +123,22 @@ const OF_A_SHARD: &[Named<ShardStats>] = &[
         "Rows of sealed segments, deleted ones too",
         |stats| stats.index.segment_rows,
     ),
+    ("granum_shard_dead_rows", "Of them, rows that are deleted", |stats| {
+        stats.index.dead_rows
+    }),
+    (
+        "granum_shard_unsealed_dead_rows",
+        "Of those, rows deleted since the newest seal",
+        |stats| stats.index.unsealed_dead_rows,
+    ),
     ("granum_shard_disk_bytes", "Bytes of sealed segments on disk", |stats| {
         stats.index.disk_bytes
     }),
+    (
+        "granum_shard_resident_bytes",
+        "Codes and graphs of sealed segments in memory",
+        |stats| stats.index.resident_bytes,
+    ),
     (
         "granum_shard_sequence",
         "The shard's sequence: operations taken",
@@ -169,6 +185,7 @@ pub fn of_node(node: &NodeState, log: &LogStats) -> Vec<Reading> {
     };
     let (recent, recent_limit) = node.recent_bytes;
     let (waiting, running, capacity) = node.searches;
+    let merges = node.merges;
     vec![
         gauge(
             "granum_node_ready",
@@ -210,6 +227,18 @@ pub fn of_node(node: &NodeState, log: &LogStats) -> Vec<Reading> {
             "granum_search_queue_capacity",
             "Searches that may wait; more are shed",
             capacity as u64,
+        ),
+        gauge("granum_merges_running", "Merges of segments under way", merges.running),
+        counter("granum_merges_total", "Merges of segments made", merges.done),
+        counter(
+            "granum_merges_failed_total",
+            "Merges of segments that failed",
+            merges.failed,
+        ),
+        counter(
+            "granum_merge_written_bytes_total",
+            "Bytes written by merges, finished or not",
+            merges.written_bytes,
         ),
         gauge(
             "granum_log_disk_bytes",

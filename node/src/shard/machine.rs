@@ -1,17 +1,18 @@
 //! One replica of a shard: commands in, documents in memory and in sealed segments, pinned views out.
 //!
 //! The deciding is done by [`Core`], pure; this type gives it a [`Staged`] index to read, commits what it decided, and
-//! moves the replica from seal to seal (`sealing`). Three locks, taken in this order: `sealing` (one seal, snapshot or
-//! install at a time), `core` (one command at a time; publishing a segment too, so that no command looks a document up
-//! before and writes after), `standing` (what readers pin; held to commit and to pin, never while anything is read).
+//! moves the replica from seal to seal (`sealing`). Four locks, taken in this order: `merging` (one merge or install at a
+//! time), `sealing` (one seal, snapshot or install at a time, and the end of a merge), `core` (one command at a time;
+//! publishing a segment too, so that no command looks a document up before and writes after), `standing` (what readers
+//! pin; held to commit and to pin, never while anything is read).
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use granum_index::{Frozen, Index, View};
+use granum_index::{Frozen, Index, MergePolicy, View};
 use granum_model::{RequestId, Schema};
 use granum_proto::internal::{self, EnsureReplicaRequest, Epoch, Manifest};
 use granum_proto::status::Failure;
@@ -34,6 +35,10 @@ pub(super) const PENDING_SEALS_MAX: usize = 4;
 /// Unsealed bytes from which a replica is worth sealing for the sake of the node's budget.
 const WORTH_SEALING_BYTES: u64 = 1 << 20;
 
+/// Sealed rows whose death is not yet sealed from which a replica is worth sealing, where they are a share of all that is
+/// worth a merge: deletes alone fill no memory, and only what is sealed as dead is merged away.
+const WORTH_SEALING_DEAD_ROWS: u64 = 4096;
+
 /// What a replica is opened with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -47,6 +52,8 @@ pub struct Options {
     pub budget: Arc<Budget>,
     /// Who builds what is derived from sealed segments.
     pub builders: Threads,
+    /// Which segments are merged.
+    pub merge: MergePolicy,
 }
 
 impl Options {
@@ -58,6 +65,7 @@ impl Options {
             seal_bytes: 16 << 20,
             budget: Arc::new(Budget::new(512 << 20)),
             builders: Threads::new(1),
+            merge: MergePolicy::default(),
         }
     }
 }
@@ -68,6 +76,9 @@ pub struct ShardMachine {
     /// The shard's folder.
     pub(super) directory: PathBuf,
     pub(super) documents: Option<Arc<Documents>>,
+    pub(super) merging: Mutex<()>,
+    /// How many want a merge that runs to end.
+    pub(super) interrupts: AtomicU32,
     pub(super) sealing: Mutex<sealing::Place>,
     pub(super) core: Mutex<Driven>,
     pub(super) standing: RwLock<Standing>,
@@ -97,7 +108,7 @@ pub(super) struct Driven {
 pub(super) struct Pending {
     pub frozen: Frozen,
     pub point: Sealed,
-    /// All but segments and seal point.
+    /// All but seal point, segments and the id of the next.
     pub manifest: Manifest,
 }
 
@@ -152,6 +163,8 @@ impl ShardMachine {
             options: options.clone(),
             directory: directory.to_owned(),
             documents: opened.documents,
+            merging: Mutex::default(),
+            interrupts: AtomicU32::new(0),
             sealing: Mutex::new(opened.place),
             core: Mutex::new(opened.driven),
             sequences: watch::Sender::new(standing.sequence),
@@ -301,17 +314,11 @@ impl Driven {
             return;
         }
         self.missed_seal = false;
-        let segment = granum_index::SegmentId(self.next_segment);
-        self.next_segment += 1;
-        let frozen = index.freeze(segment);
-        let manifest = Manifest {
-            next_segment: self.next_segment,
-            ..self.core.write_manifest()
-        };
+        let frozen = index.freeze(self.mint_segment());
         self.pending.push_back(Pending {
             frozen,
             point: self.applied.clone(),
-            manifest,
+            manifest: self.core.write_manifest(),
         });
     }
 }
@@ -367,10 +374,14 @@ impl StateMachine for ShardMachine {
     }
 
     fn wants_seal(&self) -> bool {
-        let unsealed = self.index().stats().unfrozen_bytes;
+        let stats = self.index().stats();
+        let unsealed = stats.unfrozen_bytes;
         let budget = &self.options.budget;
         let crowded = budget.used_bytes() > budget.limit_bytes() / 2 && unsealed >= WORTH_SEALING_BYTES;
-        (unsealed >= self.options.seal_bytes || crowded) && self.lock_core().pending.is_empty()
+        let died = stats.unsealed_dead_rows;
+        let worn =
+            died >= WORTH_SEALING_DEAD_ROWS && died * 100 >= stats.segment_rows * self.options.merge.dead_percent;
+        (unsealed >= self.options.seal_bytes || crowded || worn) && self.lock_core().pending.is_empty()
     }
 
     fn is_short_of_memory(&self) -> bool {

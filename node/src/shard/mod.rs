@@ -16,6 +16,7 @@ mod files;
 pub mod frame;
 pub mod machine;
 pub mod manifest;
+pub mod merging;
 #[cfg(test)]
 mod oracle;
 mod point;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 pub use budget::Budget;
 pub use files::OwnedDirectory;
 pub use machine::{Options, Pinned, ShardMachine, ShardStats};
+pub use merging::{MergeDone, NotMerged};
 pub use register::RegisterMachine;
 pub use sealing::tree_name;
 

@@ -31,9 +31,11 @@ const UNFINISHED_SUFFIX: &str = ".tmp";
 /// What stands on disk.
 pub(super) struct Place {
     /// Number of the state's folder.
-    number: u64,
+    pub number: u64,
     pub sealed: Sealed,
-    segments: Vec<SegmentRef>,
+    pub segments: Vec<SegmentRef>,
+    /// What names the standing manifest.
+    pub tag: Tag,
 }
 
 /// A replica as its folder says.
@@ -75,6 +77,7 @@ pub(super) fn open(options: &Options, birth: &EnsureReplicaRequest, directory: &
             number,
             sealed: loaded.sealed.clone(),
             segments: loaded.segments,
+            tag: loaded.tag,
         },
         driven: loaded.driven,
         index: loaded.index,
@@ -117,6 +120,7 @@ pub fn tree_name(replica: u64) -> String {
 struct Loaded {
     sealed: Sealed,
     segments: Vec<SegmentRef>,
+    tag: Tag,
     driven: Driven,
     index: Arc<Index>,
 }
@@ -163,6 +167,7 @@ fn load(
     Ok(Loaded {
         sealed,
         segments,
+        tag,
         driven,
         index: Arc::new(index),
     })
@@ -196,7 +201,7 @@ fn standing_number(disk: &dyn Disk, directory: &Path) -> Result<u64, Fault> {
 }
 
 /// The folder of state `number`.
-fn state_directory(directory: &Path, number: u64) -> PathBuf {
+pub(super) fn state_directory(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{STATE_PREFIX}{number:016x}"))
 }
 
@@ -235,10 +240,6 @@ impl ShardMachine {
                 Err(SealError::Fault(fault)) => return Err(fault),
             }
         }
-        // What is derived is no part of the seal: searches are right without it.
-        if let Err(error) = self.index().derive(&self.options.builders) {
-            tracing::warn!(%error, "an index file could not be derived");
-        }
         Ok(place.sealed.clone())
     }
 
@@ -262,6 +263,8 @@ impl ShardMachine {
             point: Some(point::write(&pending.point)),
             documents: segments.iter().map(|segment| u64::from(segment.live_rows)).sum(),
             segments: manifest::write_segments(&segments),
+            // As of now: a merge may have minted one since the seal point, and be named here.
+            next_segment: self.lock_core().next_segment,
             ..pending.manifest
         };
         let tag = manifest::write(disk, &state, &manifest)?;
@@ -279,8 +282,7 @@ impl ShardMachine {
         if let Some(documents) = &self.documents {
             documents.tag_as(tag);
         }
-        place.sealed = pending.point;
-        place.segments = segments;
+        (place.sealed, place.segments, place.tag) = (pending.point, segments, tag);
         index.remove_unreferenced(&place.segments).map_err(Fault::new)?;
         Ok(())
     }
@@ -313,6 +315,7 @@ impl ShardMachine {
 
     /// Replaces everything by a snapshot.
     pub(super) fn install_snapshot(&self, received: &Path, announced: Sealed) -> Result<(), Fault> {
+        let _merging = self.interrupt_merging();
         let mut place = self.lock_sealing();
         let disk = self.options.disk.as_ref();
         let number = place.number + 1;
@@ -334,6 +337,7 @@ impl ShardMachine {
             number,
             sealed: loaded.sealed,
             segments: loaded.segments,
+            tag: loaded.tag,
         };
         *driven = loaded.driven;
         *self.write_standing() = driven.standing(loaded.index);

@@ -68,6 +68,18 @@ pub(crate) fn missing(vectors: &VectorFile, options: Options) -> Missing {
     }
 }
 
+/// Whether something is missing, as far as is known without reading it.
+pub(crate) fn is_known_to_lack(vectors: &VectorFile, options: Options) -> bool {
+    let coarse = vectors.coarse();
+    let coarse = coarse
+        .as_ref()
+        .filter(|coarse| coarse.bits() == options.bits && !coarse.is_known_damaged());
+    match coarse {
+        None => wants_codes(vectors, options),
+        Some(coarse) => wants_graph(vectors, options) && !coarse.has_graph(),
+    }
+}
+
 /// Makes what is missing. Slow: for a worker.
 pub(crate) fn derive(
     directory: &Path,

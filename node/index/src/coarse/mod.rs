@@ -58,6 +58,11 @@ impl Coarse {
         self.loaded().is_some()
     }
 
+    /// Whether somebody has read it and found it damaged.
+    pub fn is_known_damaged(&self) -> bool {
+        self.loaded.get().is_some_and(Option::is_none)
+    }
+
     fn loaded(&self) -> Option<&Loaded> {
         self.loaded
             .get_or_init(|| Loaded::new(&self.codes, self.graph.as_ref()).ok())

@@ -14,6 +14,7 @@
 pub(crate) mod build;
 pub(crate) mod deleted;
 mod ids;
+pub(crate) mod merge;
 pub(crate) mod names;
 mod payload;
 mod vectors;

@@ -48,10 +48,11 @@ pub(crate) fn vector_number(name: &str) -> Option<usize> {
     usize::from_str_radix(number, 16).ok()
 }
 
-/// Whether a name is that of a derived file, which no manifest names.
+/// Whether a name is that of a derived file, which no manifest names; also while it is being written, beside whatever else
+/// goes on.
 pub(crate) fn is_derived(name: &str) -> bool {
     let is_kind = name.contains(".graph.") || name.contains(".codes.");
-    is_kind && segment_of(name).is_some() && !name.ends_with(UNFINISHED)
+    is_kind && segment_of(name).is_some()
 }
 
 #[cfg(test)]

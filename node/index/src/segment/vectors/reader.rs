@@ -275,7 +275,7 @@ impl VectorFile {
     }
 
     /// Indices and values of a sparse place: two halves of equal length.
-    fn sparse(&self, place: u64) -> Result<&[u8], ReadError> {
+    pub fn sparse(&self, place: u64) -> Result<&[u8], ReadError> {
         let range = self.start(place)?..self.end(place)?;
         if range.end < range.start || (range.end - range.start) % 8 != 0 {
             return Err(self.file.malformed(format!("place {place} at {range:?}")));
@@ -285,14 +285,27 @@ impl VectorFile {
 
     /// Calls `each` with the rows of a multi place, as many at a time as lie end to end.
     fn each_run(&self, place: u64, mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
+        self.try_each_run(place, |rows| {
+            each(rows);
+            Ok(())
+        })
+    }
+
+    /// As `each_run`, until `each` fails.
+    pub fn try_each_run<E: From<ReadError>>(
+        &self,
+        place: u64,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (start, end) = (self.start(place)?, self.end(place)?);
         if start >= end {
-            return Err(self.file.malformed(format!("place {place} at rows {start}..{end}")));
+            let problem = format!("place {place} at rows {start}..{end}");
+            return Err(self.file.malformed(problem).into());
         }
         let mut from = start;
         while from < end {
             let (rows, count) = self.packing.run(&self.file, VALUES, from, end)?;
-            each(rows);
+            each(rows)?;
             from += count as u64;
         }
         Ok(())
