@@ -282,7 +282,7 @@ impl Index {
 
     /// Pins what is there now: later writes, seals and removals don't change it.
     pub fn view(&self) -> View {
-        View::new(self.state().clone())
+        View::new(self.state().clone(), self.options.target_recall)
     }
 
     /// Sizes now.

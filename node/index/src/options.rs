@@ -3,7 +3,7 @@
 pub use crate::simd::codes::Bits;
 
 /// How an index is built and searched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// What [`Index::derive`](crate::Index::derive) builds over the dense vectors of sealed segments.
     pub builder: Builder,
@@ -11,6 +11,8 @@ pub struct Options {
     pub bits: Bits,
     /// Seed of the rotations: the same for all segments that codes may be copied between.
     pub seed: u64,
+    /// Recall that queries want which say neither recall nor width, 0.5..=1.
+    pub target_recall: f32,
 }
 
 impl Default for Options {
@@ -19,6 +21,7 @@ impl Default for Options {
             builder: Builder::default(),
             bits: Bits::Four,
             seed: 0,
+            target_recall: 0.98,
         }
     }
 }

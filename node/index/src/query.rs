@@ -26,7 +26,7 @@ pub struct Query {
 pub struct Params {
     /// Score every row that the filter lets through.
     pub exact: bool,
-    /// Candidates that a graph walk keeps; `None`: chosen by the index.
+    /// Candidates that a graph walk keeps; `None`: as many as the recall wanted takes, by each segment's own measure.
     pub ef: Option<u32>,
     /// Recall wanted of a search that is not exact, 0.5..=1; `None`: the index's default.
     pub target_recall: Option<f32>,

@@ -37,6 +37,7 @@ pub(crate) struct Search<'a> {
     best: TopK,
     /// Rows of segments whose scores are estimates: places of the vector searched.
     named: Vec<Claim<RowRef>>,
+    target_recall: f32,
     usage: Usage,
 }
 
@@ -54,6 +55,7 @@ pub(crate) fn search(view: &View, query: &Query, stop: &dyn Fn() -> bool) -> Res
         stop,
         best: TopK::new(query.k, query.threshold),
         named: Vec::new(),
+        target_recall: query.params.target_recall.unwrap_or(view.target_recall),
         usage: Usage::default(),
     };
     for (number, part) in view.parts() {

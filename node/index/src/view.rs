@@ -17,6 +17,8 @@ use crate::state::{Live, State};
 #[derive(Clone)]
 pub struct View {
     state: Arc<State>,
+    /// Of queries that don't say.
+    pub(crate) target_recall: f32,
 }
 
 /// One of a view's parts.
@@ -27,8 +29,8 @@ pub(crate) enum Part<'a> {
 }
 
 impl View {
-    pub(crate) fn new(state: Arc<State>) -> View {
-        View { state }
+    pub(crate) fn new(state: Arc<State>, target_recall: f32) -> View {
+        View { state, target_recall }
     }
 
     /// The live document of that id, if it is not yet sealed.

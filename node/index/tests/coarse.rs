@@ -148,7 +148,12 @@ impl Sealed {
 }
 
 fn options(builder: Builder, bits: Bits) -> Options {
-    Options { builder, bits, seed: 5 }
+    Options {
+        builder,
+        bits,
+        seed: 5,
+        ..Options::default()
+    }
 }
 
 fn tenth(value: i64) -> Filter {
@@ -233,6 +238,27 @@ fn a_scan_of_codes_is_exact_once_proved() {
             assert!(recall >= least, "{bits:?} {distance:?} {dimension}: recall {recall}");
         }
     }
+}
+
+#[test]
+fn a_wanted_recall_is_had_and_a_higher_one_costs_more() {
+    let sealed = sealed(40, Distance::Cosine, options(Builder::Granum, Bits::Four));
+    sealed.index.derive(&Threads(2)).unwrap();
+    let mut last = 0;
+    for target in [0.7, 0.95, 0.999, 1.0] {
+        let params = Params {
+            target_recall: Some(target),
+            ..Params::default()
+        };
+        let recall = sealed.recall(&Filter::default(), params);
+        assert!(recall >= f64::from(target) - 0.02, "wanted {target}, found {recall}");
+        let scored =
+            (ROWS..ROWS + QUERIES).map(|number| sealed.find(number, Filter::default(), params).usage.rows_scored);
+        let scored = scored.sum::<u64>();
+        assert!(scored >= last, "{target}: {scored} rows scored, {last} for less");
+        last = scored;
+    }
+    assert_eq!(last, QUERIES * ROWS, "all is not left to a walk");
 }
 
 #[test]

@@ -105,10 +105,16 @@ fn index_options(birth: &EnsureReplicaRequest) -> Result<granum_index::Options, 
             Bits::from_count(bits).ok_or_else(|| Fault::new(format!("index.bits: {bits}, must be 1, 2, 4 or 8")))?
         }
     };
+    let target_recall = match settings.target_recall {
+        0.0 => granum_index::Options::default().target_recall,
+        recall if (0.5..=1.0).contains(&recall) => recall,
+        other => return Err(Fault::new(format!("index.target_recall: {other}, must be 0.5..=1"))),
+    };
     Ok(granum_index::Options {
         builder,
         bits,
         seed: birth.collection,
+        target_recall,
     })
 }
 

@@ -11,6 +11,7 @@ use hnsw_rs::hnsw::Hnsw;
 
 use super::codes::dense_row;
 use super::graph::Links;
+use super::recall::Curve;
 use super::walk::NO_LINK;
 use crate::error::ReadError;
 use crate::metric::Scorer;
@@ -87,5 +88,10 @@ fn freeze(index: &Hnsw<'_, f32, Nearness>) -> Links {
     }
     tops.sort_unstable();
     let entries = tops.iter().take(ENTRIES).map(|(_, place)| *place).collect();
-    Links { degree, table, entries }
+    Links {
+        degree,
+        table,
+        entries,
+        recall: Curve::default(),
+    }
 }

@@ -8,8 +8,9 @@ use super::codes::{self, encode};
 use super::graph::{self, Links};
 use super::link::{DEGREE, Space, link};
 use super::quantize::Quantizer;
+use super::recall::Curve;
 use super::walk::NO_LINK;
-use super::{Codes, Graph, beam, build, cluster};
+use super::{Coarse, Codes, Graph, beam, build, cluster};
 use crate::document::SegmentId;
 use crate::error::{BuildError, ReadError};
 use crate::executor::Executor;
@@ -113,7 +114,31 @@ pub(crate) fn derive(
         let written = graph::write(directory, segment, vectors, &links);
         written.map_err(failed(names::graph(segment, vectors.number())))?;
     }
+    measure(directory, segment, vectors, executor)
+}
+
+/// Measures the recall of walks, where there is a graph that lacks it, and writes it to the graph's file.
+fn measure(
+    directory: &Path,
+    segment: SegmentId,
+    vectors: &VectorFile,
+    executor: &dyn Executor,
+) -> Result<(), BuildError> {
     Codes::open(directory, segment, vectors)?;
+    let Some(coarse) = Coarse::open(directory, segment, vectors) else {
+        return Ok(());
+    };
+    let Some(graph) = coarse.graph().filter(|graph| graph.recall().points.is_empty()) else {
+        return Ok(());
+    };
+    if let Some(recall) = Curve::measure(&coarse, vectors, executor)? {
+        let links = Links {
+            recall,
+            ..graph.to_links()?
+        };
+        let written = graph::write(directory, segment, vectors, &links);
+        written.map_err(failed(names::graph(segment, vectors.number())))?;
+    }
     Ok(())
 }
 
@@ -142,5 +167,6 @@ fn linked(
         degree: DEGREE,
         table,
         entries,
+        recall: Curve::default(),
     })
 }

@@ -1,22 +1,27 @@
 //! Which rows lead to which: a flat table of links on disk, one fixed-size list a place.
 //!
-//! Sections: 0 links, `degree` u32 a place, filled with [`NO_LINK`] · 1 entry places, u32 each. The footer's dimension is
+//! Sections: 0 links, `degree` u32 a place, filled with [`NO_LINK`] · 1 entry places, u32 each · 2 the measured recall, pairs
+//! of width (u32) and share of the hits found (f32), widths ascending; empty where it was not measured. The footer's dimension is
 //! the degree, its fingerprint the checksum table's digest of the vector file. Links are read through the page checksums
 //! like all else; a list of 32 links is two cache lines.
 
 use std::path::Path;
 
-use crate::bytes::u32_at;
+use crate::bytes::{field, u32_at};
 use crate::document::SegmentId;
 use crate::error::{OpenError, ReadError};
 use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
 use crate::segment::{FileRef, VectorFile, names};
 use crate::simd;
 
+use super::recall::Curve;
 use super::walk::NO_LINK;
 
 const LINKS: usize = 0;
 const ENTRIES: usize = 1;
+const RECALL: usize = 2;
+/// Most pairs of the recall curve.
+const RECALL_PAIRS_MAX: u64 = 64;
 /// Longest list of links.
 const DEGREE_MAX: u32 = 256;
 /// Most entry places.
@@ -28,6 +33,7 @@ pub(super) struct Links {
     /// `degree` links a place, best first, filled with [`NO_LINK`].
     pub table: Vec<u32>,
     pub entries: Vec<u32>,
+    pub recall: Curve,
 }
 
 /// Writes the graph of `vectors`.
@@ -48,6 +54,11 @@ pub(super) fn write(
     for entry in links.entries.iter().take(ENTRIES_MAX) {
         writer.write(&entry.to_le_bytes())?;
     }
+    writer.section()?;
+    for (width, recall) in &links.recall.points {
+        writer.write(&width.to_le_bytes())?;
+        writer.write(&recall.to_le_bytes())?;
+    }
     let footer = Footer::new(Kind::Graph, segment.0, vectors.places());
     writer.finish(Footer {
         dimension: links.degree as u32,
@@ -61,6 +72,7 @@ pub(crate) struct Graph {
     file: PagedFile,
     degree: u64,
     entries: Vec<u32>,
+    recall: Curve,
 }
 
 impl Graph {
@@ -75,7 +87,9 @@ impl Graph {
         let degree = u64::from(footer.dimension);
         let is_whole = (1..=u64::from(DEGREE_MAX)).contains(&degree)
             && file.section_bytes(LINKS) == footer.rows * degree * 4
-            && file.section_bytes(ENTRIES) <= ENTRIES_MAX as u64 * 4;
+            && file.section_bytes(ENTRIES) <= ENTRIES_MAX as u64 * 4
+            && file.section_bytes(RECALL).is_multiple_of(8)
+            && file.section_bytes(RECALL) <= RECALL_PAIRS_MAX * 8;
         if !fits || !is_whole {
             return Err(file.malformed("not the graph of this segment's vectors").into());
         }
@@ -84,7 +98,28 @@ impl Graph {
         if entries.is_empty() || entries.iter().any(|entry| u64::from(*entry) >= footer.rows) {
             return Err(file.malformed("entry places out of range").into());
         }
-        Ok(Graph { file, degree, entries })
+        let recall = read_recall(file.section(RECALL)?);
+        Ok(Graph {
+            recall: recall.ok_or_else(|| file.malformed("a recall curve that is none"))?,
+            file,
+            degree,
+            entries,
+        })
+    }
+
+    /// The recall of walks over it.
+    pub fn recall(&self) -> &Curve {
+        &self.recall
+    }
+
+    /// All of it, to be written again.
+    pub(super) fn to_links(&self) -> Result<Links, ReadError> {
+        Ok(Links {
+            degree: self.degree(),
+            table: simd::words(self.piece()?).to_vec(),
+            entries: self.entries.clone(),
+            recall: self.recall.clone(),
+        })
     }
 
     /// Where a walk begins.
@@ -119,4 +154,14 @@ impl Graph {
     pub(super) fn degree(&self) -> usize {
         self.degree as usize
     }
+}
+
+/// Pairs of width and recall; `None` where widths don't ascend or a recall is no share.
+fn read_recall(section: &[u8]) -> Option<Curve> {
+    let (pairs, _) = section.as_chunks::<8>();
+    let pair = |pair: &[u8; 8]| (u32::from_le_bytes(field(pair, 0)), f32::from_le_bytes(field(pair, 4)));
+    let points: Vec<(u32, f32)> = pairs.iter().map(pair).collect();
+    let ascends = points.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    let are_shares = points.iter().all(|(_, recall)| (0.0..=1.0).contains(recall));
+    (ascends && are_shares).then_some(Curve { points })
 }

@@ -7,7 +7,7 @@
 //! 2. [`codes`]: their file, a row a place. [`graph`]: links between places, a file too.
 //! 3. [`loaded`]: both in memory. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
 //! 4. [`link`]: the builder of graphs; [`cluster`] finds where walks begin; [`build`] is hnsw_rs as another builder.
-//! 5. [`derive`]: which files a vector should have, and makes them.
+//! 5. [`recall`]: how wide walks must be. [`derive`]: which files a vector should have, and makes them.
 
 mod beam;
 pub(crate) mod build;
@@ -19,6 +19,7 @@ mod graph;
 mod link;
 mod loaded;
 mod quantize;
+mod recall;
 mod rotate;
 pub(crate) mod seek;
 mod walk;
@@ -67,6 +68,16 @@ impl Coarse {
         self.loaded
             .get_or_init(|| Loaded::new(&self.codes, self.graph.as_ref()).ok())
             .as_ref()
+    }
+
+    /// The graph, if there is one.
+    fn graph(&self) -> Option<&Graph> {
+        self.graph.as_ref()
+    }
+
+    /// The width of walks that find `recall` of the `k` best, as measured; `None`: none does, or it was not measured.
+    pub fn width(&self, recall: f32, k: usize) -> Option<usize> {
+        self.graph()?.recall().width(recall, k)
     }
 
     /// Bits a dimension.

@@ -15,8 +15,6 @@ use crate::state::Live;
 use crate::top_k::{Candidate, TopK, TopScores};
 use crate::view::{Part, View};
 
-/// Candidates that a walk keeps where the query does not say.
-const EF_DEFAULT: usize = 48;
 /// A walk keeps at least this many more than are wanted.
 const EF_MARGIN: usize = 2;
 /// Rows that a walk scores: so many to get there, and so many for each place that it keeps (measured at R = 32).
@@ -72,12 +70,11 @@ impl Search<'_> {
 
     fn plan(&self, coarse: &Coarse, live: &Live, file: &VectorFile, passing: Option<&RoaringBitmap>) -> Plan {
         let places = file.places().max(1) as f64;
-        let width = self
-            .query
-            .params
-            .ef
-            .map_or(EF_DEFAULT, |ef| ef as usize)
-            .max(self.wanted() + EF_MARGIN);
+        let measured = || coarse.width(self.target_recall, self.wanted());
+        let Some(width) = self.query.params.ef.map(|ef| ef as usize).or_else(measured) else {
+            return Plan::Scan;
+        };
+        let width = width.max(self.wanted() + EF_MARGIN);
         let rows = passing.map_or(live.live_rows().min(file.places()), RoaringBitmap::len) as f64;
         let share = (rows / places).clamp(1e-9, 1.0);
         let walk_rows = |width: f64| WALK_ROWS.0 + WALK_ROWS.1 * width;

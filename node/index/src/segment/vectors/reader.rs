@@ -124,6 +124,10 @@ impl VectorFile {
         self.file.prefetch(VALUES, start..start + self.packing.row_bytes as u64);
     }
 
+    pub fn fine(&self) -> Fine {
+        self.file.footer().fine
+    }
+
     pub fn distance(&self) -> Distance {
         self.file.footer().distance
     }

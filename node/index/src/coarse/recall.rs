@@ -1,0 +1,136 @@
+//! How wide must a walk be for a wanted recall? Measured when a graph has been built, so that nobody has to tune it.
+//!
+//! A sample of the segment's own rows is asked, each without itself; the k best by a scan of all codes, proved, are the
+//! truth; walks of growing width are compared with it. What comes of it is kept with the graph: pairs of width and recall.
+//!
+//! Rows are easier questions than those that people ask, which lie farther from any row. So a wanted recall is looked up
+//! with half the misses that it allows.
+
+use super::Coarse;
+use super::codes::dense_row;
+use super::seek::Named;
+use crate::error::ReadError;
+use crate::executor::{Executor, map};
+use crate::fine::verify::{Claim, in_order};
+use crate::metric::Scorer;
+use crate::segment::VectorFile;
+use crate::top_k::TopScores;
+
+/// Widths tried, ascending.
+const WIDTHS: [u32; 13] = [12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
+/// Rows asked.
+const SAMPLE: u64 = 128;
+/// Hits a question.
+const K: usize = 10;
+
+/// Widths with the recall of walks so wide, both ascending.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Curve {
+    pub points: Vec<(u32, f32)>,
+}
+
+impl Curve {
+    /// The width of walks that find `recall` of the `k` best; `None`: no width that was tried does, and none is trusted to
+    /// find all.
+    pub fn width(&self, recall: f32, k: usize) -> Option<usize> {
+        if recall >= 1.0 {
+            return None;
+        }
+        let wanted = 1.0 - (1.0 - recall) / 2.0;
+        let (width, _) = self.points.iter().find(|(_, found)| *found >= wanted)?;
+        // Measured at K hits; for more of them the beam is as much wider.
+        Some(*width as usize + k.saturating_sub(K))
+    }
+
+    /// Asks a sample of the rows; the same rows give the same curve. `None`: there is no sound graph.
+    pub fn measure(coarse: &Coarse, vectors: &VectorFile, executor: &dyn Executor) -> Result<Option<Curve>, ReadError> {
+        if !coarse.has_graph() || !coarse.is_sound() {
+            return Ok(None);
+        }
+        let count = SAMPLE.min(vectors.places());
+        let asked = map(executor, count as usize, |number| {
+            let place = number as u64 * vectors.places() / count;
+            let query = dense_row(vectors, place)?;
+            let truth = ask(coarse, vectors, &query, place as u32, None)?;
+            let bar = truth.last().copied().unwrap_or(f32::NEG_INFINITY);
+            let hits = |width: u32| -> Result<u64, ReadError> {
+                let found = ask(coarse, vectors, &query, place as u32, Some(width))?;
+                Ok(found.iter().filter(|score| **score >= bar).count() as u64)
+            };
+            let hits = WIDTHS
+                .iter()
+                .map(|width| hits(*width))
+                .collect::<Result<Vec<u64>, ReadError>>()?;
+            Ok((truth.len() as u64, hits))
+        });
+        let mut wanted = 0;
+        let mut found = [0; WIDTHS.len()];
+        for asked in asked {
+            let (truth, hits) = asked?;
+            wanted += truth;
+            found.iter_mut().zip(hits).for_each(|(sum, hits)| *sum += hits);
+        }
+        let mut best = 0.0f32;
+        let points = WIDTHS.iter().zip(found).map(|(width, found)| {
+            best = best.max((found as f64 / wanted.max(1) as f64).min(1.0) as f32);
+            (*width, best)
+        });
+        Ok(Some(Curve {
+            points: points.collect(),
+        }))
+    }
+}
+
+/// Exact scores of the K best but for the row itself: by a walk so wide, or by a scan.
+fn ask(
+    coarse: &Coarse,
+    vectors: &VectorFile,
+    query: &[f32],
+    itself: u32,
+    width: Option<u32>,
+) -> Result<Vec<f32>, ReadError> {
+    let mut named: Vec<Named> = Vec::new();
+    let is_other = |place: u32| place != itself;
+    match width {
+        Some(width) => {
+            let everyone = None::<fn(u32) -> bool>;
+            coarse.walk(query, (width as usize, K), everyone, is_other, |_| {}, &mut named);
+        }
+        None => {
+            let mut others = (0..vectors.places() as u32).filter(|place| is_other(*place));
+            coarse.scan(query, &mut others, K, f32::NEG_INFINITY, &|| false, &mut named);
+        }
+    }
+    let claim = |named: Named| Claim::estimated(named.place, named.interval);
+    let mut claims: Vec<Claim<u32>> = named.into_iter().map(claim).collect();
+    let scorer = Scorer::new(vectors.distance(), vectors.fine());
+    let mut best = TopScores::new(K, f32::NEG_INFINITY);
+    in_order(
+        &mut claims,
+        f32::NEG_INFINITY,
+        |place| Ok(scorer.score(query, vectors.dense(u64::from(*place))?)),
+        |_, score| -> Result<f32, ReadError> {
+            best.push(score, crate::query::RowRef { part: 0, row: 0 });
+            Ok(best.worst())
+        },
+    )?;
+    Ok(best.into_found().into_iter().map(|(score, _)| score).take(K).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wanted_recall_leads_to_the_narrowest_width_that_has_it() {
+        let curve = Curve {
+            points: vec![(12, 0.95), (24, 0.985), (48, 0.996)],
+        };
+        assert_eq!(curve.width(0.9, 10), Some(12));
+        assert_eq!(curve.width(0.97, 10), Some(24));
+        assert_eq!(curve.width(0.99, 30), Some(68));
+        assert_eq!(curve.width(0.995, 10), None);
+        assert_eq!(curve.width(1.0, 10), None);
+        assert_eq!(Curve::default().width(0.5, 10), None);
+    }
+}
