@@ -7,6 +7,7 @@
 
 pub(crate) mod bitmap;
 mod condition;
+mod geo;
 mod path;
 mod payload;
 mod value;
@@ -200,6 +201,15 @@ mod tests {
         check(true, words("tags", "Board"));
         check(false, words("tags", "chess board"));
         check(false, words("text", " ,"));
+    }
+
+    #[test]
+    fn ideographs_and_kana_are_words_of_themselves() {
+        let words = |text: &str| super::value::words(text).collect::<Vec<_>>();
+        assert_eq!(words("Play CHESS-3, ok"), ["play", "chess", "3", "ok"]);
+        assert_eq!(words("搜索engine 検索エ"), ["搜", "索", "engine", "検", "索", "エ"]);
+        assert_eq!(words("한국어 검색"), ["한국어", "검색"]);
+        assert_eq!(words(" ,"), Vec::<String>::new());
     }
 
     #[test]
