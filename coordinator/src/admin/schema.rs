@@ -44,7 +44,10 @@ pub(super) fn altered(
         vectors.push(added.map_err(|error| error.within(&format!("add_vectors[{:?}]", field.name)))?);
     }
     limits::at_most("vectors", vectors.len(), limits::VECTORS_MAX, "vectors")?;
-    Ok(convert::schema::write(&Schema { vectors }))
+    Ok(convert::schema::write(&Schema {
+        vectors,
+        ..Schema::default()
+    }))
 }
 
 fn added(mut field: v1::VectorField, embedders: &Embedders) -> Result<VectorField, Invalid> {

@@ -22,6 +22,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use granum_model::{DocId, Schema};
 
 use crate::coarse::{self, Graph};
+use crate::column;
 use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
 use crate::fine::writer::sync_directory;
@@ -92,7 +93,7 @@ impl Index {
         fs::create_dir_all(directory).map_err(failed)?;
         let mut live = Vec::with_capacity(segments.len());
         for reference in segments {
-            live.push(open_segment(directory, reference, options)?);
+            live.push(open_segment(directory, reference, options, &schema)?);
         }
         let state = State {
             schema: Arc::new(schema),
@@ -124,7 +125,7 @@ impl Index {
         }
     }
 
-    /// Replaces the schema. A field that is gone is searched no more and not written to the next segment; a new one has no
+    /// Replaces the schema. Payload indexes that are new are built by the next [`derive`](Self::derive). A field that is gone is searched no more and not written to the next segment; a new one has no
     /// vectors yet. The name of a dropped field must not come back with another meaning while segments still hold it.
     pub fn alter(&self, schema: Schema) {
         Arc::make_mut(&mut self.state.write().expect(LOCK)).schema = Arc::new(schema);
@@ -165,7 +166,7 @@ impl Index {
             sync_directory(&self.directory).map_err(failed(self.directory.display().to_string()))?;
         } else {
             let reference = build(&self.directory, built.part.id, &built.part.schema, &built.documents)?;
-            built.segment = Some(open_segment(&self.directory, &reference, self.options)?.segment);
+            built.segment = Some(open_segment(&self.directory, &reference, self.options, &state.schema)?.segment);
             built.references.push(reference);
         }
         Ok(built)
@@ -183,7 +184,7 @@ impl Index {
         Arc::make_mut(&mut state).publish(built.segment, &built.saved, &built.dropped);
     }
 
-    /// Builds what the options ask for and published segments lack, or have damaged; returns how many files. Slow: for a
+    /// Builds what options and schema ask for and published segments lack, or have damaged; returns how many files. Slow: for a
     /// worker, when nothing is being removed. Searches are right without it, and use each file from the moment it is there.
     pub fn derive(&self) -> Result<usize, BuildError> {
         let state = self.state().clone();
@@ -195,11 +196,13 @@ impl Index {
                 vectors.set_graph(Graph::open(&self.directory, segment.id, number, vectors)?);
                 built += 1;
             }
+            built += column::derive(&self.directory, segment, &state.schema.payload)?;
         }
         Ok(built)
     }
 
-    /// Removes files of segments that `keep` does not name, unfinished ones too; returns how many bytes. Not while a part
+    /// Removes files of segments that `keep` does not name, unfinished ones and columns of dropped indexes too; returns how
+    /// many bytes. Not while a part
     /// is being built, and only once `keep` is durable. Open views go on reading removed files.
     pub fn remove_unreferenced(&self, keep: &[SegmentRef]) -> io::Result<u64> {
         let segments: HashSet<SegmentId> = keep.iter().map(|segment| segment.id).collect();
@@ -208,6 +211,11 @@ impl Index {
             .flat_map(|segment| &segment.files)
             .map(|file| &*file.name)
             .collect();
+        let schema = self.state().schema.clone();
+        let is_wanted = |name: &str, id| {
+            let mut fields = schema.payload.iter();
+            !names::is_column(name) || fields.any(|field| names::column(id, field) == name)
+        };
         let mut bytes = 0;
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -215,7 +223,8 @@ impl Index {
             let Some((name, id)) = name.to_str().and_then(|name| Some((name, names::segment_of(name)?))) else {
                 continue;
             };
-            let kept = files.contains(name) || (names::is_derived(name) && segments.contains(&id));
+            let kept =
+                files.contains(name) || (names::is_derived(name) && segments.contains(&id) && is_wanted(name, id));
             if !kept {
                 bytes += entry.metadata()?.len();
                 fs::remove_file(entry.path())?;
@@ -303,7 +312,12 @@ impl Index {
 /// A panic inside a write may leave half a change; answering from it would be worse than stopping.
 const LOCK: &str = "no write panicked";
 
-fn open_segment(directory: &Path, reference: &SegmentRef, options: Options) -> Result<Live, OpenError> {
+fn open_segment(
+    directory: &Path,
+    reference: &SegmentRef,
+    options: Options,
+    schema: &Schema,
+) -> Result<Live, OpenError> {
     let (segment, dead) = Segment::open(directory, reference)?;
     for vectors in derivable(&segment, options) {
         // What can't be opened is missing to `derive`, which builds it anew.
@@ -311,6 +325,7 @@ fn open_segment(directory: &Path, reference: &SegmentRef, options: Options) -> R
             vectors.set_graph(graph);
         }
     }
+    segment.columns.open(directory, &segment, &schema.payload);
     let file = reference.deleted.zip(reference.files.last().cloned());
     let saved = Saved {
         dead_rows: dead.len(),

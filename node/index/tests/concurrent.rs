@@ -70,7 +70,10 @@ fn views_are_whole_while_others_write_and_seal() {
     };
     let index = Index::open(
         directory.path(),
-        Schema { vectors: vec![field] },
+        Schema {
+            vectors: vec![field],
+            ..Schema::default()
+        },
         Options::default(),
         &[],
     )

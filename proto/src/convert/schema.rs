@@ -18,7 +18,10 @@ pub fn read(schema: Option<&v1::Schema>) -> Result<Schema, Invalid> {
         }
         vectors.push(read_field(field).map_err(|error| error.within(&path))?);
     }
-    Ok(Schema { vectors })
+    Ok(Schema {
+        vectors,
+        ..Schema::default()
+    })
 }
 
 /// Reads one field.

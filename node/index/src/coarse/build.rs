@@ -141,7 +141,10 @@ mod tests {
             fine: Fine::F32,
             embedder: None,
         };
-        Schema { vectors: vec![field] }
+        Schema {
+            vectors: vec![field],
+            ..Schema::default()
+        }
     }
 
     fn sealed(directory: &Path) -> (Index, Vec<crate::SegmentRef>) {

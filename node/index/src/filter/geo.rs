@@ -5,6 +5,8 @@ use serde_json::Value;
 
 /// Mean radius of the earth in metres (IUGG), which Qdrant computes with.
 const EARTH_RADIUS_M: f64 = 6_371_008.8;
+/// Widens the latitudes of a circle by more than rounding may narrow them, in degrees: about 0.1 mm.
+const LATITUDE_SLACK: f64 = 1e-9;
 
 /// A part of the earth's surface.
 #[derive(Debug)]
@@ -39,6 +41,22 @@ impl Area {
                 side(exterior, point) == Side::Inside
                     && interiors.iter().all(|interior| side(interior, point) == Side::Outside)
             }
+        }
+    }
+
+    /// Latitudes between which all of its points lie: the least and the greatest.
+    pub fn latitudes(&self) -> (f64, f64) {
+        match self {
+            Area::Circle { center, radius_m } => {
+                let reach = (radius_m / EARTH_RADIUS_M).to_degrees() * (1.0 + LATITUDE_SLACK) + LATITUDE_SLACK;
+                (center.lat - reach, center.lat + reach)
+            }
+            Area::Rectangle { top_left, bottom_right } => (bottom_right.lat, top_left.lat),
+            Area::Polygon { exterior, .. } => exterior
+                .iter()
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, greatest), point| {
+                    (least.min(point.lat), greatest.max(point.lat))
+                }),
         }
     }
 }
@@ -86,6 +104,7 @@ fn side(ring: &[GeoPoint], point: GeoPoint) -> Side {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn at(lat: f64, lon: f64) -> GeoPoint {
@@ -147,6 +166,7 @@ mod tests {
         ] {
             assert_eq!(area.contains(at(lat, lon)), expected, "{lat} {lon}");
         }
+        assert_eq!(area.latitudes(), (0.0, 10.0));
     }
 
     #[test]
@@ -159,6 +179,18 @@ mod tests {
             json!([1, 2]),
         ] {
             assert_eq!(point(&value), None, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_inside_lies_between_the_latitudes(
+            lat in -90.0f64..90.0, lon in -180.0f64..180.0, to_lat in -90.0f64..90.0, to_lon in -180.0f64..180.0,
+        ) {
+            let (center, point) = (at(lat, lon), at(to_lat, to_lon));
+            let area = Area::Circle { center, radius_m: distance_m(center, point) * (1.0 + 1e-15) + 1e-9 };
+            let (least, greatest) = area.latitudes();
+            prop_assert!(area.contains(point) && least <= to_lat && to_lat <= greatest);
         }
     }
 }

@@ -15,7 +15,7 @@ enum Step {
 
 /// A path that was read. At least one step.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Path {
+pub(crate) struct Path {
     steps: Vec<Step>,
 }
 
@@ -62,6 +62,12 @@ impl Path {
             self.steps.push(Step::Each);
         }
         self
+    }
+
+    /// The path `rest` below each value that this one names.
+    pub fn join(&self, rest: &Path) -> Path {
+        let steps = self.steps.iter().chain(&rest.steps).cloned().collect();
+        Path { steps }
     }
 
     /// Calls `visit` with each value that the path names, until it returns true; returns whether it did.

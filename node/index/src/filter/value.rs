@@ -78,6 +78,10 @@ impl Words {
         Words(words(text).collect())
     }
 
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+
     /// Whether `value` is a text with every word; no words occur in nothing.
     pub fn occur_in(&self, value: &Value) -> bool {
         let Value::String(text) = value else {

@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::{Segment, SegmentRef, VectorFile, names};
 use crate::coarse::Graph;
+use crate::column::Column;
 use crate::error::ReadError;
 use crate::fine::PagedFile;
 use crate::simd;
@@ -88,7 +89,7 @@ fn check_files(directory: &Path, reference: &SegmentRef, verified: &mut Verified
     verified.problems_found == before
 }
 
-/// Graphs that are there: frame, pages, links in range.
+/// Graphs that are there: frame, pages, links in range. Columns that are there: frame, pages, order, rows in range.
 fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
     for vectors in segment.vectors() {
         let name = names::graph(segment.id, vectors.number());
@@ -96,6 +97,15 @@ fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
             && let Some(graph) = verified.check(Graph::open(directory, segment.id, vectors.number(), vectors))
         {
             verified.check(graph.check());
+        }
+    }
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    for name in names.filter(|name| names::is_column(name) && names::segment_of(name) == Some(segment.id)) {
+        if let Some(Some(column)) = verified.check(Column::open_named(directory, segment, &name)) {
+            verified.check(column.check());
         }
     }
 }
