@@ -12,6 +12,9 @@ pub const FILTER_CONDITIONS_MAX: usize = 256;
 /// Most values in one list of a condition, points of a polygon included.
 pub const FILTER_LIST_MAX: usize = 10_000;
 
+/// Most keys in a path.
+const PATH_KEYS_MAX: usize = 32;
+
 /// All of `must`, none of `must_not` and, if `should` is not empty, at least `min_should` of it. Empty: everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -30,6 +33,36 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         self.must.is_empty() && self.should.is_empty() && self.must_not.is_empty()
     }
+}
+
+/// Whether a text is a path of a field: keys joined by dots, each followed by any number of `[]` or `[2]`; a key in double
+/// quotes may hold anything but those. The index reads paths by the same rules, and tests that it does.
+pub fn is_path(text: &str) -> bool {
+    let mut rest = text;
+    for _ in 0..PATH_KEYS_MAX {
+        let after = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').filter(|(key, _)| !key.is_empty()),
+            None => {
+                let (key, after) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
+                (!key.is_empty() && !key.contains([']', '"'])).then_some((key, after))
+            }
+        };
+        let Some((_, after)) = after else {
+            return false;
+        };
+        rest = after;
+        while let Some(inside) = rest.strip_prefix('[') {
+            match inside.split_once(']') {
+                Some((index, after)) if index.is_empty() || index.parse::<usize>().is_ok() => rest = after,
+                _ => return false,
+            }
+        }
+        match rest.strip_prefix('.') {
+            Some(after) => rest = after,
+            None => return rest.is_empty(),
+        }
+    }
+    false
 }
 
 /// One condition. `key` is a path: `a.b` descends, `a[].b` descends through a list's elements.

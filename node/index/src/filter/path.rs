@@ -104,6 +104,7 @@ fn descend<'a>(steps: &[Step], value: &'a Value, visit: &mut dyn FnMut(&'a Value
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[track_caller]
@@ -128,6 +129,13 @@ mod tests {
         check("a.b.c", &[]);
         check("n", &[json!(null)]);
         check("absent", &[]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_model_takes_for_a_path_is_one(text in "[a-c.\\[\\]\"0-2]{0,12}") {
+            prop_assert_eq!(granum_model::filter::is_path(&text), Path::parse(&text).is_some(), "{}", text);
+        }
     }
 
     #[test]
