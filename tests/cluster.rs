@@ -3,8 +3,18 @@
 //!
 //! The binary is the one beside this test in the target folder (`cargo test --workspace` builds it), or GRANUM_BIN.
 
+#[path = "cluster/founding.rs"]
+mod founding;
+#[path = "cluster/full_disk.rs"]
+mod full_disk;
+#[path = "cluster/leader_lost.rs"]
+mod leader_lost;
 #[path = "cluster/processes.rs"]
 mod processes;
+#[path = "cluster/schema.rs"]
+mod schema;
+#[path = "cluster/sessions.rs"]
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

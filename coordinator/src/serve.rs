@@ -37,14 +37,14 @@ pub enum StartError {
         address: SocketAddr,
     },
     /// An address can't be listened on.
-    #[error("cannot listen on {address}: {source} (another address: --{flag})")]
+    #[error("{address}: {error}; another address is set with --{flag}")]
     Listen {
         /// The flag that changes it, without dashes.
         flag: String,
         /// The address as set.
         address: String,
         /// What the system says.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The embedding model can't be used.
     #[error("{0}")]
@@ -139,10 +139,10 @@ fn local(listener: &TcpListener) -> SocketAddr {
 }
 
 async fn bind(setting: &'static str, address: &str, insecure: bool) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen {
+    let failed = |error| StartError::Listen {
         flag: setting.replace('_', "-"),
         address: address.to_owned(),
-        source,
+        error,
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;

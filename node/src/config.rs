@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use granum_model::Setting;
 use serde::{Deserialize, Serialize};
 
+use crate::merging::BYTES_PER_SECOND_MIN;
+
 /// All settings; the fields of [`Config`] in their order.
 pub const SETTINGS: &[Setting] = &[
     setting(
@@ -82,6 +84,18 @@ pub const SETTINGS: &[Setting] = &[
         "Unsealed documents of a shard that make a segment",
     ),
     setting(
+        "merge_threads",
+        "COUNT",
+        "1",
+        "Shards whose segments are merged at the same time; 0: segments are not merged",
+    ),
+    setting(
+        "merge_bytes_per_second",
+        "BYTES",
+        "67108864",
+        "What merges may write in a second, all shards; 0: as much as the disk takes",
+    ),
+    setting(
         "worker_threads",
         "COUNT",
         "0",
@@ -155,6 +169,10 @@ pub struct Config {
     pub recent_budget_bytes: u64,
     /// Bytes, at least 1.
     pub seal_bytes: u64,
+    /// 0: no merges.
+    pub merge_threads: usize,
+    /// Bytes, at least 1 MiB; 0: any.
+    pub merge_bytes_per_second: u64,
     /// 0: one a processor.
     pub worker_threads: usize,
     /// At least 1.
@@ -186,6 +204,8 @@ impl Default for Config {
             log_budget_bytes: 1 << 30,
             recent_budget_bytes: 256 << 20,
             seal_bytes: 16 << 20,
+            merge_threads: 1,
+            merge_bytes_per_second: 64 << 20,
             worker_threads: 0,
             service_threads: 2,
             raft_threads: 2,
@@ -261,6 +281,16 @@ impl Config {
             ),
             ("recent_budget_bytes", self.recent_budget_bytes, 1 << 20, u64::MAX),
             ("seal_bytes", self.seal_bytes, 1, u64::MAX),
+            ("merge_threads", self.merge_threads as u64, 0, 1_024),
+            (
+                "merge_bytes_per_second",
+                match self.merge_bytes_per_second {
+                    0 => BYTES_PER_SECOND_MIN,
+                    bytes => bytes,
+                },
+                BYTES_PER_SECOND_MIN,
+                u64::MAX,
+            ),
             ("service_threads", self.service_threads as u64, 1, 1_024),
             ("raft_threads", self.raft_threads as u64, 1, 1_024),
             ("worker_threads", self.worker_threads as u64, 0, 1_024),
@@ -306,71 +336,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_field_is_listed_with_its_default() {
-        let fields = serde_json::to_value(Config::default()).unwrap();
-        let fields = fields.as_object().unwrap();
-        assert_eq!(fields.len(), SETTINGS.len());
-        for setting in SETTINGS {
-            let written = match &fields[setting.name] {
-                serde_json::Value::String(text) => text.clone(),
-                serde_json::Value::Array(list) if list.is_empty() => String::new(),
-                other => other.to_string(),
-            };
-            assert_eq!(written, setting.default, "{}", setting.name);
-        }
-    }
-
-    #[test]
-    fn an_unknown_setting_is_refused_and_an_empty_file_is_all_defaults() {
-        assert!(toml::from_str::<Config>("lisen_data = \"127.0.0.1:1\"").is_err());
-        assert_eq!(toml::from_str::<Config>("# nothing\n").unwrap(), Config::default());
-    }
-
-    #[track_caller]
-    fn check_refused(change: impl FnOnce(&mut Config), setting: &str, problem: &str) {
-        let mut config = Config::default();
-        change(&mut config);
-        let refused = config.check().unwrap_err();
-        assert_eq!(refused.setting, setting);
-        assert!(refused.problem.contains(problem), "{refused}");
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_by_name() {
-        assert!(Config::default().check().is_ok());
-        check_refused(|c| c.listen_data = "localhost".into(), "listen_data", "no address");
-        check_refused(|c| c.listen_raft = "0.0.0.0:6337".into(), "listen_raft", "`insecure`");
-        check_refused(
-            |c| c.election_timeout_ms = 400,
-            "election_timeout_ms",
-            "400, must be 500..=600000",
-        );
-        check_refused(
-            |c| c.log_budget_bytes = 1 << 20,
-            "log_budget_bytes",
-            "must be 134217728",
-        );
-        let open = |c: &mut Config| (c.insecure, c.listen_data) = (true, "0.0.0.0:6335".into());
-        check_refused(open, "advertise", "must name this node's host");
-        check_refused(|c| c.advertise = "host:1".into(), "advertise", "is no host");
-    }
-
-    #[test]
-    fn the_advertised_address_has_the_bound_port() {
-        let bound = "127.0.0.1:4711".parse().unwrap();
-        let with = |advertise: &str| {
-            Config {
-                advertise: advertise.into(),
-                ..Config::default()
-            }
-            .advertised(bound)
-        };
-        assert_eq!(with(""), "127.0.0.1:4711");
-        assert_eq!(with("node-0.granum"), "node-0.granum:4711");
-        assert_eq!(with("::1"), "[::1]:4711");
-    }
-}
+mod tests;

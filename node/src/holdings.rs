@@ -90,6 +90,11 @@ impl Holdings {
         self.disk.available_space(self.directory.path()).unwrap_or(0)
     }
 
+    /// Memory of documents that are not sealed yet, all shards, and what it may be.
+    pub fn recent_bytes(&self) -> (u64, u64) {
+        (self.options.budget.used_bytes(), self.options.budget.limit_bytes())
+    }
+
     /// The groups of this node.
     pub fn groups(&self) -> &Arc<Groups> {
         &self.groups
@@ -201,9 +206,19 @@ impl Holdings {
         Ok(())
     }
 
+    /// Waits until no replica's merge runs, and lets none begin: the node stops. Blocks.
+    pub fn retire_all(&self) {
+        for replica in self.context.replicas.all() {
+            replica.machine.retire();
+        }
+    }
+
     async fn close(&self, shard: u64) {
         self.groups.close(ShardId(shard)).await;
-        self.context.replicas.remove(shard);
+        if let Some(replica) = self.context.replicas.remove(shard) {
+            // Another may be opened in its folder, or the folder removed: a merge must have ended by then.
+            let _ = blocking(move || replica.machine.retire()).await;
+        }
         if shard == REGISTER.0 {
             *self.register.write().unwrap_or_else(PoisonError::into_inner) = None;
         }

@@ -7,12 +7,14 @@ pub mod disk;
 pub mod holdings;
 pub mod identity;
 pub mod join;
+pub mod merging;
 pub mod metrics;
 pub mod process;
 pub mod raft;
 pub mod service;
 pub mod shard;
 pub mod start;
+pub mod threads;
 pub mod verify;
 pub mod worker;
 

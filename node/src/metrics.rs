@@ -1,8 +1,10 @@
 //! What can be watched of a node? Its numbers for Prometheus, whether it lives and whether it is ready, on a port that
 //! serves nothing else. (The home of prometheus here; one registry a node, never the global one.)
 //!
-//! Calls are counted as they end. Everything else is read when it is asked for, from whoever knows it, so no number is
-//! kept twice. Labels are few: method, collection, shard.
+//! Calls are counted as they end. Everything else is read when it is asked for, from whoever knows it ([`readings`]), so
+//! no number is kept twice. Labels are few: method, collection, shard.
+
+mod readings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +15,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use granum_proto::status::Failure;
-use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::proto::{self, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::holdings::Holdings;
+use crate::merging::Merging;
 use crate::process;
-use crate::raft::log::{LogStats, SYNC_BUCKETS_MICROS};
 use crate::service::Context;
+use readings::{NodeState, Reading, Value};
 
 /// Bounds of the latency histogram, in seconds.
 const LATENCY_SECONDS: [f64; 14] = [
@@ -33,10 +37,6 @@ pub struct Metrics {
     requests: IntCounterVec,
     latency: HistogramVec,
     in_flight: IntGauge,
-    raft: GaugeVec,
-    shard: GaugeVec,
-    node: GaugeVec,
-    memory: Gauge,
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
@@ -50,16 +50,14 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(registry: &Regis
 impl Default for Metrics {
     fn default() -> Metrics {
         let registry = Registry::new();
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            registered(&registry, GaugeVec::new(Opts::new(name, help), labels))
-        };
         let latency = HistogramOpts::new(
             "granum_request_duration_seconds",
             "Time a call took, by method and collection",
         )
         .buckets(LATENCY_SECONDS.to_vec());
-        let build = gauges("granum_build_info", "1, labelled with the version", &["version"]);
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        let build = Opts::new("granum_build_info", "1, labelled with the version");
+        let build = registered(&registry, IntGaugeVec::new(build, &["version"]));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let requests = Opts::new(
             "granum_requests_total",
             "Calls answered, by method, collection and outcome",
@@ -73,24 +71,6 @@ impl Default for Metrics {
             in_flight: registered(
                 &registry,
                 IntGauge::new("granum_requests_in_flight", "Calls being served"),
-            ),
-            raft: gauges(
-                "granum_raft",
-                "State of a shard's Raft group on this node",
-                &["shard", "what"],
-            ),
-            shard: gauges(
-                "granum_shard",
-                "Sizes of a shard's replica on this node",
-                &["shard", "what"],
-            ),
-            node: gauges("granum_node", "State of this node", &["what"]),
-            memory: registered(
-                &registry,
-                Gauge::new(
-                    "granum_memory_anonymous_bytes",
-                    "Anonymous resident memory of the process",
-                ),
             ),
             registry,
         }
@@ -119,90 +99,69 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     fn render(&self, watched: &Watched) -> String {
-        self.read_groups(&watched.holdings);
-        self.read_node(watched);
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap_or_default()
-    }
-
-    fn read_groups(&self, holdings: &Holdings) {
-        self.raft.reset();
-        self.shard.reset();
-        for group in holdings.groups().all() {
-            let (shard, status) = (group.shard().to_string(), group.status());
-            for (what, value) in [
-                ("leader", u64::from(status.leader)),
-                ("leader_known", u64::from(status.leader_replica != 0)),
-                ("term", status.term),
-                ("last_log_index", status.last_log),
-                ("committed_index", status.committed),
-                ("applied_index", status.applied),
-                ("sealed_index", status.sealed),
-                ("lag_entries", status.committed.saturating_sub(status.applied)),
-                ("members", status.members.len() as u64),
-                ("stopped", u64::from(!status.fault.is_empty())),
-            ] {
-                self.raft.with_label_values(&[shard.as_str(), what]).set(value as f64);
-            }
-        }
-        for replica in holdings.replicas().all() {
-            let (shard, stats) = (replica.birth.shard.to_string(), replica.machine.stats());
-            for (what, value) in [
-                ("documents", stats.index.documents),
-                ("recent_documents", stats.index.recent_documents),
-                ("recent_bytes", stats.index.recent_bytes),
-                ("segments", stats.index.segments),
-                ("segment_rows", stats.index.segment_rows),
-                ("disk_bytes", stats.index.disk_bytes),
-                ("sequence", stats.sequence),
-                ("epoch", stats.epoch),
-                ("dedup_answers", stats.dedup_answers),
-            ] {
-                self.shard.with_label_values(&[shard.as_str(), what]).set(value as f64);
-            }
-        }
-    }
-
-    fn read_node(&self, watched: &Watched) {
-        let log = watched.holdings.groups().log().stats();
-        let load = watched.context.workers.load();
-        self.memory.set(process::anonymous_bytes() as f64);
-        for (what, value) in [
-            ("ready", u64::from(watched.unready().is_none())),
-            ("draining", u64::from(watched.draining.load(Ordering::Acquire))),
-            ("disk_available_bytes", watched.holdings.available_bytes()),
-            ("search_queue", load.waiting as u64),
-            ("search_running", load.running as u64),
-            ("search_queue_capacity", load.capacity as u64),
-            ("log_disk_bytes", log.disk_bytes),
-            ("log_entry_bytes", log.entry_bytes),
-            ("log_queue", log.queued),
-            ("log_syncs", log.syncs),
-            ("log_written_bytes", log.bytes),
-            ("log_accepts_writes", u64::from(log.accepts_writes)),
-            ("log_sync_p99_micros", sync_quantile_micros(&log, 0.99)),
-        ] {
-            self.node.with_label_values(&[what]).set(value as f64);
-        }
-        self.node
-            .with_label_values(&["log_sync_seconds"])
-            .set(log.sync_micros as f64 / 1e6);
+        let mut families = self.registry.gather();
+        families.extend(watched.readings().into_iter().filter_map(family));
+        families.sort_by(|one, other| one.name().cmp(other.name()));
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 }
 
-/// The bound below which `quantile` of all syncs stayed, in microseconds; `u64::MAX` above the last bound, 0 for none.
-fn sync_quantile_micros(log: &LogStats, quantile: f64) -> u64 {
-    let all: u64 = log.sync_histogram.iter().sum();
-    let wanted = (all as f64 * quantile).ceil() as u64;
-    let mut seen = 0;
-    for (bucket, count) in log.sync_histogram.iter().enumerate() {
-        seen += count;
-        if all > 0 && seen >= wanted {
-            return SYNC_BUCKETS_MICROS.get(bucket).map_or(u64::MAX, |bound| *bound);
+/// A reading as Prometheus has it; `None` where there is no shard to speak of.
+fn family(reading: Reading) -> Option<MetricFamily> {
+    let gauge = |value: f64| {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        Metric::from_gauge(gauge)
+    };
+    let (kind, metrics) = match reading.value {
+        Value::Gauge(value) => (MetricType::GAUGE, vec![gauge(value)]),
+        Value::Shards(values) => {
+            let labelled = |(shard, value): (u64, f64)| {
+                let mut label = LabelPair::default();
+                label.set_name("shard".into());
+                label.set_value(shard.to_string());
+                let mut metric = gauge(value);
+                metric.set_label(vec![label]);
+                metric
+            };
+            (MetricType::GAUGE, values.into_iter().map(labelled).collect())
         }
+        Value::Counter(value) => {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value);
+            let mut metric = Metric::default();
+            metric.set_counter(counter);
+            (MetricType::COUNTER, vec![metric])
+        }
+        Value::Durations {
+            cumulative,
+            count,
+            seconds,
+        } => {
+            let bucket = |(bound, count): (f64, u64)| {
+                let mut bucket = proto::Bucket::default();
+                bucket.set_upper_bound(bound);
+                bucket.set_cumulative_count(count);
+                bucket
+            };
+            let mut histogram = proto::Histogram::default();
+            histogram.set_bucket(cumulative.into_iter().map(bucket).collect());
+            histogram.set_sample_count(count);
+            histogram.set_sample_sum(seconds);
+            let mut metric = Metric::default();
+            metric.set_histogram(histogram);
+            (MetricType::HISTOGRAM, vec![metric])
+        }
+    };
+    if metrics.is_empty() {
+        return None;
     }
-    0
+    let mut family = MetricFamily::default();
+    family.set_name(reading.name.into());
+    family.set_help(reading.help.into());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    Some(family)
 }
 
 impl Timer<'_> {
@@ -254,11 +213,40 @@ pub struct Watched {
     pub holdings: Arc<Holdings>,
     /// The workers.
     pub context: Arc<Context>,
+    /// The merges.
+    pub merging: Arc<Merging>,
     /// Whether this node is on its way out.
     pub draining: Arc<AtomicBool>,
 }
 
 impl Watched {
+    fn readings(&self) -> Vec<Reading> {
+        let (groups, load) = (self.holdings.groups(), self.context.workers.load());
+        let statuses: Vec<_> = groups
+            .all()
+            .iter()
+            .map(|group| (group.shard().0, group.status()))
+            .collect();
+        let replicas = self.holdings.replicas().all();
+        let stats: Vec<_> = replicas
+            .iter()
+            .map(|replica| (replica.birth.shard, replica.machine.stats()))
+            .collect();
+        let state = NodeState {
+            ready: self.unready().is_none(),
+            draining: self.draining.load(Ordering::Acquire),
+            disk_available_bytes: self.holdings.available_bytes(),
+            memory_anonymous_bytes: process::anonymous_bytes(),
+            recent_bytes: self.holdings.recent_bytes(),
+            searches: (load.waiting, load.running, load.capacity),
+            merges: self.merging.stats(),
+        };
+        let mut all = readings::of_groups(&statuses);
+        all.extend(readings::of_shards(&stats));
+        all.extend(readings::of_node(&state, &groups.log().stats()));
+        all
+    }
+
     /// Why this node should get no requests now; `None`: it should.
     fn unready(&self) -> Option<String> {
         if self.draining.load(Ordering::Acquire) {
@@ -334,5 +322,47 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn each_number_has_a_name_and_shards_are_its_only_label() {
+        let group = crate::raft::GroupStatus {
+            leader: true,
+            committed: 9,
+            applied: 7,
+            ..Default::default()
+        };
+        let mut log = crate::raft::log::LogStats::default();
+        (log.sync_histogram[0], log.sync_histogram[2], log.sync_micros) = (3, 1, 2_500_000);
+        let node = NodeState {
+            ready: true,
+            draining: false,
+            disk_available_bytes: 5,
+            memory_anonymous_bytes: 6,
+            recent_bytes: (1, 2),
+            searches: (0, 1, 8),
+            merges: crate::merging::MergeStats::default(),
+        };
+        let mut all = readings::of_groups(&[(0, group.clone()), (42, group)]);
+        all.extend(readings::of_shards(&[]));
+        all.extend(readings::of_node(&node, &log));
+        let names: std::collections::BTreeSet<_> = all.iter().map(|reading| reading.name).collect();
+        assert_eq!(names.len(), all.len(), "each once");
+        let families: Vec<_> = all.into_iter().filter_map(family).collect();
+        let text = TextEncoder::new().encode_to_string(&families).unwrap();
+        for line in [
+            "# TYPE granum_raft_leader gauge",
+            "granum_raft_leader{shard=\"42\"} 1",
+            "granum_raft_apply_lag_entries{shard=\"0\"} 2",
+            "granum_node_ready 1",
+            "# TYPE granum_log_written_bytes_total counter",
+            "granum_log_sync_duration_seconds_bucket{le=\"0.0002\"} 3",
+            "granum_log_sync_duration_seconds_bucket{le=\"0.0005\"} 4",
+            "granum_log_sync_duration_seconds_bucket{le=\"+Inf\"} 4",
+            "granum_log_sync_duration_seconds_sum 2.5",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("granum_shard_"), "no replica, no line:\n{text}");
     }
 }

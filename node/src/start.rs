@@ -26,6 +26,7 @@ use crate::disk::{DiskError, RealDisk, SharedDisk};
 use crate::holdings::Holdings;
 use crate::identity::{Directory, DirectoryError};
 use crate::join::Joining;
+use crate::merging::Merging;
 use crate::metrics::{self, Metrics, Watch, Watched};
 use crate::raft::log::{Log, LogError, LogOptions};
 use crate::raft::network::Peers;
@@ -37,6 +38,7 @@ use crate::service::server::{DataPort, serve_raft};
 use crate::service::shard::ShardService;
 use crate::service::{Context, Replicas};
 use crate::shard::{self, Budget};
+use crate::threads::Threads;
 use crate::worker::{SEARCH_QUEUE_PER_WORKER, Workers};
 
 /// Folder of the log, inside the data directory.
@@ -249,9 +251,11 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
     let options = shard::Options {
         seal_bytes: config.seal_bytes,
         budget: Arc::new(Budget::new(config.recent_budget_bytes)),
+        builders: Threads::new(threads.div_ceil(2)),
         ..shard::Options::new(disk.clone(), opened.trees)
     };
     let holdings = Holdings::new(opened.directory.clone(), disk, groups.clone(), options, context.clone());
+    let merging = Merging::new(config.merge_threads, config.merge_bytes_per_second, stop.clone())?;
     let joining = Joining::new(holdings.clone(), book, &config, record.clone(), random_id);
     let draining = Arc::new(AtomicBool::new(false));
     let metrics = Arc::new(Metrics::default());
@@ -259,6 +263,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
         metrics: metrics.clone(),
         holdings: holdings.clone(),
         context: context.clone(),
+        merging: merging.clone(),
         draining: draining.clone(),
     };
     // Set once, here.
@@ -275,6 +280,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
 
     holdings.open_all().await?;
     tokio::spawn(holdings.clone().supervise(stop.clone()));
+    tokio::spawn(merging.run(holdings.replicas().clone()));
     tokio::spawn(joining.clone().keep_book(stop.clone()));
     tokio::spawn(joining.clone().run(stop.clone()));
     Ok(Node {
@@ -354,12 +360,13 @@ impl Node {
     }
 }
 
-/// Ends all tasks, then the log. Blocks.
+/// Ends all tasks and merges, then the log. Blocks.
 fn close(holdings: &Holdings, runtimes: Option<Runtimes>) {
     if let Some(runtimes) = runtimes {
         runtimes.services.shutdown_timeout(KILL_TIMEOUT);
         runtimes.raft.shutdown_timeout(KILL_TIMEOUT);
     }
+    holdings.retire_all();
     holdings.groups().log().shutdown();
 }
 

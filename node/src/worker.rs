@@ -1,6 +1,6 @@
 //! Where does work run that takes longer than a network task may? On a few plain threads behind a bounded queue.
 //!
-//! Two pools a node: one for searches, one for seals, so that neither waits for the other. A full queue is said at once
+//! Two pools a node: one for searches, one for merges, so that neither waits for the other. A full queue is said at once
 //! ([`Failure::Busy`]) instead of growing; a job whose deadline has passed while it waited is not begun; a job that
 //! panics costs its caller an error and the pool nothing. Raft runs elsewhere: no job here can delay a heartbeat.
 
@@ -14,9 +14,6 @@ use granum_proto::status::Failure;
 
 /// Jobs that may wait for a search worker, for each of them. More wait longer than callers do.
 pub const SEARCH_QUEUE_PER_WORKER: usize = 256;
-
-/// Seals that may wait for a worker: one for each shard that a node holds, and some to spare.
-pub const SEAL_QUEUE_MAX: usize = 4096;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -5,133 +5,31 @@
     python tests/acceptance/debian.py --granum target/release/granum --data DIR [--queries 1000] [--kill] [--keep]
 
 DIR holds packages.jsonl.zst, docs.f16.npy and titles.f16.npy. Prints what it measured, one line a step, and exits with 1 at
-the first thing that is wrong. `--kill` kills one node with SIGKILL in the middle of the import, and all of them after it.
+the first thing that is wrong. `--kill` sends SIGKILL to one node in the middle of the import, to all of them after it, and to
+one coordinator while a client works.
 """
 
 import argparse
 import concurrent.futures
-import http.client
 import io
 import json
 import os
 import pathlib
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.request
 
 import numpy as np
 import zstandard
+from cluster import NODES, Cluster, Http, free_ports, wait_until
 
-NODES, COORDINATORS, SHARDS, K = 3, 2, 4, 10
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def wait_until(condition, what, timeout_s=120):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            sys.exit(f"FAILED: {what}: not within {timeout_s} s")
-        time.sleep(0.1)
-
-
-class Process:
-    """One role of the binary, started with the same arguments each time."""
-
-    def __init__(self, binary, folder, name, metrics, arguments):
-        self.command = [binary, *arguments, f"--listen-metrics=127.0.0.1:{metrics}"]
-        self.metrics, self.log, self.child = metrics, folder / f"{name}.log", None
-
-    def start(self):
-        with open(self.log, "ab") as log:
-            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def kill(self):
-        self.child.kill()
-        self.child.wait()
-
-    def ready(self):
-        if self.child.poll() is not None:
-            sys.exit(f"FAILED: {self.command} ended:\n{self.log.read_text()[-2000:]}")
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/readyz", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-    def anonymous_bytes(self):
-        for line in pathlib.Path(f"/proc/{self.child.pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon"):
-                return int(line.split()[1]) * 1024
-
-
-class Cluster:
-    """Three nodes and two coordinators."""
-
-    def __init__(self, binary, folder):
-        self.binary = binary
-        ports = free_ports(3 * (NODES + COORDINATORS))
-        trios = [ports[at:at + 3] for at in range(0, len(ports), 3)]
-        data = ",".join(f"127.0.0.1:{trio[0]}" for trio in trios[:NODES])
-        self.nodes = [
-            Process(binary, folder, f"node{at}", metrics, [
-                "node", f"--data-dir={folder}/node{at}", f"--listen-data=127.0.0.1:{port}",
-                f"--listen-raft=127.0.0.1:{raft}", f"--bootstrap={data}"])
-            for at, (port, raft, metrics) in enumerate(trios[:NODES])]
-        self.coordinators = [
-            Process(binary, folder, f"coordinator{at}", metrics, [
-                "coordinator", f"--nodes={data}", f"--listen-http=127.0.0.1:{http_port}", f"--listen-grpc=127.0.0.1:{grpc}"])
-            for at, (http_port, grpc, metrics) in enumerate(trios[NODES:])]
-        self.http = [trio[0] for trio in trios[NODES:]]
-        self.urls = [f"http://127.0.0.1:{trio[1]}" for trio in trios[NODES:]]
-
-    def start(self, processes=None):
-        processes = processes or self.nodes + self.coordinators
-        for process in processes:
-            process.start()
-        wait_until(lambda: all(process.ready() for process in processes), "ready")
-
-    def run(self, *arguments, **options):
-        """The CLI, told of both coordinators."""
-        environment = dict(os.environ, GRANUM_URL=",".join(self.urls))
-        return subprocess.run([self.binary, *arguments], env=environment, check=True, text=True, **options)
-
-    def status(self):
-        return json.loads(self.run("status", "--json", stdout=subprocess.PIPE).stdout)
-
-    def stop(self):
-        for process in self.coordinators + self.nodes:
-            if process.child and process.child.poll() is None:
-                process.child.send_signal(signal.SIGTERM)
-        codes = [process.child.wait(60) for process in self.coordinators + self.nodes if process.child]
-        if any(codes):
-            sys.exit(f"FAILED: exit codes after SIGTERM: {codes}")
-
-
-class Http:
-    """One keep-alive connection to a coordinator."""
-
-    def __init__(self, port):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-
-    def post(self, path, body):
-        self.connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        answer = json.loads(self.connection.getresponse().read())
-        if answer["status"] != "ok":
-            sys.exit(f"FAILED: {path}: {answer['status']}")
-        return answer["result"]
+SHARDS, K = 4, 10
+# Enough for a rate; all of them would take half an hour on two cores.
+TEXT_DOCUMENTS = 2_000
 
 
 def say(step, **figures):
@@ -145,13 +43,15 @@ def percentiles(seconds):
 
 def import_documents(cluster, data, kill):
     cluster.run("collection", "create", "debian", "--vector", "384:cosine", "--shards", str(SHARDS), "--replication-factor", "3")
-    command = ["import", str(data / "packages.jsonl.zst"), "--collection", "debian", "--id", "id", "--vectors", str(data / "docs.f16.npy")]
+    command = ["import", str(data / "packages.jsonl.zst"), "--collection", "debian", "--id", "id", "--vectors", str(data / "docs.f16.npy"),
+               "--state", str(cluster.folder / "import-state")]
     started = time.monotonic()
     environment = dict(os.environ, GRANUM_URL=",".join(cluster.urls))
     child = subprocess.Popen([cluster.binary, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if kill:
         http_client = Http(cluster.http[0])
-        wait_until(lambda: http_client.post("/collections/debian/points/count", {})["count"] > 15_000, "a quarter imported")
+        wait_until(lambda: child.poll() is not None or http_client.post("/collections/debian/points/count", {})["count"] > 15_000,
+                   "a quarter imported")
         cluster.nodes[1].kill()
         say("SIGKILL", node=1, documents=http_client.post("/collections/debian/points/count", {})["count"])
     _, errors = child.communicate()
@@ -212,6 +112,74 @@ def throughput(ports, queries, seconds=10, threads=8):
         return round(sum(pool.map(work, range(threads))) / seconds)
 
 
+def kill_a_coordinator(cluster, documents):
+    """A client that writes and reads without a pause sees nothing of a coordinator's death but a retry."""
+    cluster.run("collection", "create", "busy", "--vector", "4:cosine", "--shards", "2", "--replication-factor", "3")
+    lines, vectors = cluster.folder / "busy.jsonl", cluster.folder / "busy.npy"
+    lines.write_text("".join(f'{{"id": {row}}}\n' for row in range(documents)))
+    np.save(vectors, np.random.default_rng(1).random((documents, 4), dtype=np.float32))
+    environment = dict(os.environ, GRANUM_URL=",".join(cluster.urls))
+    command = [cluster.binary, "import", str(lines), "--collection", "busy", "--vectors", str(vectors), "--batch", "10", "--concurrency", "2"]
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    survivor = Http(cluster.http[1])
+    wait_until(lambda: survivor.post("/collections/busy/points/count", {})["count"] > documents // 10, "a tenth imported")
+    cluster.coordinators[0].kill()
+    at = survivor.post("/collections/busy/points/count", {})["count"]
+    _, errors = child.communicate(timeout=120)
+    there = survivor.post("/collections/busy/points/count", {})["count"]
+    if child.returncode or there != documents:
+        sys.exit(f"FAILED: the import did not move on: {there} of {documents} are there: {errors[-2000:]}")
+    # The command line names the dead one first.
+    cluster.run("get", "busy", "1", stdout=subprocess.DEVNULL)
+    cluster.start([cluster.coordinators[0]])
+    say("SIGKILL of a coordinator", documents_before=at, all_there=there)
+    cluster.run("collection", "delete", "busy", "--yes", stdout=subprocess.DEVNULL)
+
+
+def import_text(cluster, data):
+    """The rate of an import that embeds: title and text of some documents."""
+    lines = cluster.folder / "text.jsonl"
+    with open(data / "packages.jsonl.zst", "rb") as file, open(lines, "w") as some:
+        rows = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(file), encoding="utf-8")
+        some.writelines(row for _, row in zip(range(TEXT_DOCUMENTS), rows))
+    started = time.monotonic()
+    cluster.run("import", str(lines), "--collection", "text", "--create", "--id", "id", "--text", "title,text",
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds = time.monotonic() - started
+    say("imported with text embedding", documents=TEXT_DOCUMENTS, seconds=round(seconds, 1), documents_a_second=round(TEXT_DOCUMENTS / seconds))
+    cluster.run("collection", "delete", "text", "--yes", stdout=subprocess.DEVNULL)
+
+
+def ready_with_sample(binary, folder):
+    """`granum dev --sample`, on a new directory and again on the same: what it says of itself."""
+    for what in ("granum dev --sample, first start", "granum dev --sample, second start"):
+        port = free_ports(4)[0]
+        command = [binary, "dev", "--sample", "--port", str(port), "--data-dir", str(folder / "dev")]
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        guard = threading.Timer(120, child.kill)
+        guard.start()
+        told = []
+        for line in child.stdout:
+            told.append(line)
+            if "Ctrl-C" in line:
+                break
+        guard.cancel()
+        child.send_signal(signal.SIGTERM)
+        ready = re.search(r"ready in ([0-9.]+) s", "".join(told))
+        if child.wait(60) or not ready:
+            sys.exit(f"FAILED: {what}: {''.join(told)}")
+        say(what, ready_seconds=ready[1])
+
+
+def filter_of(sizes, share):
+    """A filter on the size that about `share` pass, and who does: of the largest, whose sizes are nearly all different."""
+    bound = float(np.quantile(sizes, 1 - share))
+    keep = sizes >= bound
+    if not 0.9 < keep.mean() / share < 1.1:
+        sys.exit(f"FAILED: {keep.mean():.2%} pass a filter that {share:.0%} should")
+    return {"must": [{"key": "installed_size", "range": {"gte": bound}}]}, keep
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--granum", required=True, help="the binary")
@@ -228,6 +196,7 @@ def main():
     queries = np.load(asked.data / "titles.f16.npy")[:: len(vectors) // asked.queries][: asked.queries].astype(np.float32)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="granum-acceptance-"))
     print(f"in {folder}")
+    ready_with_sample(asked.granum, folder)
     cluster = Cluster(asked.granum, folder)
 
     started = time.monotonic()
@@ -239,38 +208,37 @@ def main():
     say("every document reads back")
     if asked.kill:
         cluster.start([cluster.nodes[1]])
-        wait_until(lambda: caught_up(cluster), "the restarted node caught up")
+        wait_until(cluster.caught_up, "the restarted node caught up")
         for node in cluster.nodes:
             node.kill()
         cluster.start(cluster.nodes)
-        wait_until(lambda: caught_up(cluster), "all restarted nodes caught up")
+        wait_until(cluster.caught_up, "all restarted nodes caught up")
         check_all_readable(cluster.http[1], documents)
         say("every document reads back after SIGKILL of all nodes")
+        kill_a_coordinator(cluster, 5_000)
 
     similarity = queries @ vectors.T
     say("exact", **check_exact(cluster.http, queries, lambda at: similarity[at], slice(None), None))
     sizes = np.array([document["installed_size"] for document in documents])
     for share in (0.01, 0.1, 0.5):
-        bound = float(np.quantile(sizes, share))
-        keep = sizes < bound
-        wanted = {"must": [{"key": "installed_size", "range": {"lt": bound}}]}
+        wanted, keep = filter_of(sizes, share)
         say(f"exact, {keep.mean():.1%} pass the filter", **check_exact(cluster.http, queries, lambda at: similarity[at], keep, wanted))
     say("throughput, 8 connections", queries_a_second=throughput(cluster.http, queries))
     say("anonymous memory of the nodes", MiB=[round(node.anonymous_bytes() / 2**20) for node in cluster.nodes])
+    import_text(cluster, asked.data)
+    cluster.restart_sealed()
+    check_all_readable(cluster.http[0], documents)
+    say("anonymous memory, all sealed", MiB=[round(node.anonymous_bytes() / 2**20) for node in cluster.nodes],
+        vectors_MiB=round(vectors.size * 2 / 2**20))
+    before, shards = cluster.disk_bytes(), cluster.disk_bytes("shards")
     cluster.run("collection", "delete", "debian", "--yes", stdout=subprocess.DEVNULL)
-    wait_until(lambda: not any((folder / f"node{at}" / "shards").exists() and any((folder / f"node{at}" / "shards").iterdir()) for at in range(NODES)),
-               "a deleted collection's folders are gone")
-    say("a deleted collection gave its disk back")
+    wait_until(lambda: all(cluster.shards_of(at) == 1 for at in range(NODES)), "only the register is left")
+    say("a deleted collection gave its disk back", MB_before=round(before / 1e6), of_shards=round(shards / 1e6),
+        MB_after=round(cluster.disk_bytes() / 1e6), of_shards_after=round(cluster.disk_bytes("shards") / 1e6, 1))
     cluster.stop()
     say("stopped by SIGTERM, exit codes 0")
     if not asked.keep:
         subprocess.run(["rm", "-r", str(folder)], check=True)
-
-
-def caught_up(cluster):
-    status = cluster.status()
-    replicas = [replica for collection in status["collections"] for shard in collection["shards"] for replica in shard["replicas"]]
-    return all(node["reachable"] for node in status["nodes"]) and all(replica["reachable"] and replica["lag_entries"] == 0 for replica in replicas)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 //! Real processes for the cluster tests: start, kill, terminate, start again on the same directory and ports.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use granum_client::Client;
@@ -13,6 +15,20 @@ const NODES: usize = 3;
 const COORDINATORS: usize = 2;
 /// A debug build on a busy machine; a cluster is ready in a few seconds.
 const START_DEADLINE: Duration = Duration::from_secs(90);
+/// Below the ports that the system hands out by itself (net.ipv4.ip_local_port_range begins at 32768): while a killed process
+/// is down, no outgoing connection and no port 0 of anybody takes the port that it will listen at again.
+const PORTS: Range<u16> = 15_000..32_000;
+
+/// How a cluster differs from the usual one.
+#[derive(Default)]
+pub struct Layout {
+    /// Further arguments of every node.
+    pub node_arguments: Vec<String>,
+    /// Where each node's data directory is made; none: in a temporary folder.
+    pub node_homes: Vec<PathBuf>,
+    /// Nodes are told nothing of each other: somebody has to found the cluster.
+    pub unfounded: bool,
+}
 
 /// Three nodes and two coordinators, killed when dropped.
 pub struct Cluster {
@@ -33,13 +49,29 @@ struct Process {
 impl Cluster {
     /// Starts all processes and returns when all are ready.
     pub async fn start() -> Cluster {
+        let cluster = Cluster::start_as(Layout::default());
+        cluster.ready().await;
+        cluster
+    }
+
+    /// Starts all processes, as laid out.
+    pub fn start_as(layout: Layout) -> Cluster {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let ports = free_ports(3 * (NODES + COORDINATORS));
         let trio = |at: usize| [ports[3 * at], ports[3 * at + 1], ports[3 * at + 2]];
         let addresses: Vec<String> = (0..NODES).map(|node| format!("127.0.0.1:{}", trio(node)[0])).collect();
-        let nodes = (0..NODES).map(|node| Process::node(directory.path(), node, trio(node), &addresses.join(",")));
-        let coordinators = (0..COORDINATORS)
-            .map(|at| Process::coordinator(directory.path(), at, trio(NODES + at), &addresses.join(",")));
+        let addresses = addresses.join(",");
+        let nodes = (0..NODES).map(|node| {
+            let home = layout.node_homes.get(node).map_or(directory.path(), PathBuf::as_path);
+            let mut process = Process::node(directory.path(), home, node, trio(node));
+            if !layout.unfounded {
+                process.arguments.push(format!("--bootstrap={addresses}"));
+            }
+            process.arguments.extend_from_slice(&layout.node_arguments);
+            process
+        });
+        let coordinators =
+            (0..COORDINATORS).map(|at| Process::coordinator(directory.path(), at, trio(NODES + at), &addresses));
         let mut cluster = Cluster {
             nodes: nodes.collect(),
             coordinators: coordinators.collect(),
@@ -50,19 +82,40 @@ impl Cluster {
             .iter_mut()
             .chain(&mut cluster.coordinators)
             .for_each(Process::start);
-        for process in cluster.nodes.iter().chain(&cluster.coordinators) {
+        cluster
+    }
+
+    /// Returns when all processes are ready.
+    pub async fn ready(&self) {
+        for process in self.nodes.iter().chain(&self.coordinators) {
             process.wait_ready().await;
         }
-        cluster
+    }
+
+    /// Runs the command line, told of both coordinators.
+    pub fn granum(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(words).env_clear().env("GRANUM_URL", self.urls().join(","));
+        command.stdin(Stdio::null()).output().expect("the binary runs")
+    }
+
+    /// Data addresses of all nodes.
+    pub fn data_addresses(&self) -> Vec<String> {
+        let address = |node: &Process| format!("127.0.0.1:{}", node.ports[0]);
+        self.nodes.iter().map(address).collect()
+    }
+
+    fn urls(&self) -> Vec<String> {
+        let url = |coordinator: &Process| format!("http://127.0.0.1:{}", coordinator.ports[1]);
+        self.coordinators.iter().map(url).collect()
     }
 
     /// A client that knows both coordinators.
     pub fn client(&self) -> Client {
-        let urls = self
-            .coordinators
-            .iter()
-            .map(|coordinator| format!("http://127.0.0.1:{}", coordinator.ports[1]));
-        let builder = urls.fold(Client::builder(), |builder, url| builder.url(url));
+        let builder = self
+            .urls()
+            .into_iter()
+            .fold(Client::builder(), |builder, url| builder.url(url));
         builder
             .timeout(Duration::from_secs(60))
             .build()
@@ -106,15 +159,14 @@ impl Cluster {
 }
 
 impl Process {
-    fn node(directory: &Path, node: usize, [data, raft, metrics]: [u16; 3], bootstrap: &str) -> Process {
+    fn node(directory: &Path, home: &Path, node: usize, [data, raft, metrics]: [u16; 3]) -> Process {
         let name = format!("node{node}");
         let arguments = vec![
             "node".to_owned(),
-            format!("--data-dir={}", directory.join(&name).display()),
+            format!("--data-dir={}", home.join(&name).display()),
             format!("--listen-data=127.0.0.1:{data}"),
             format!("--listen-raft=127.0.0.1:{raft}"),
             format!("--listen-metrics=127.0.0.1:{metrics}"),
-            format!("--bootstrap={bootstrap}"),
         ];
         Process {
             arguments,
@@ -218,6 +270,7 @@ pub async fn eventually(what: &str, deadline: Duration, condition: impl AsyncFn(
     }
 }
 
+/// The binary under test.
 fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("GRANUM_BIN") {
         return path.into();
@@ -228,14 +281,22 @@ fn binary() -> PathBuf {
     path.expect("the binary granum is not in the target folder: cargo build -p granum")
 }
 
-/// Ports that nobody listens on now; all are held until all are found.
+/// So many ports in a row that nobody listens on now; all are held until all are found.
 fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .collect();
-    held.iter()
-        .map(|listener| listener.local_addr().expect("bound").port())
-        .collect()
+    let (random, rows) = (RandomState::new(), PORTS.len() / count);
+    for attempt in 0..rows {
+        let row = random.hash_one(attempt) as usize % rows;
+        let first = PORTS.start + (row * count) as u16;
+        let ports: Vec<u16> = (first..).take(count).collect();
+        let held: Result<Vec<_>, _> = ports
+            .iter()
+            .map(|port| TcpListener::bind(("127.0.0.1", *port)))
+            .collect();
+        if held.is_ok() {
+            return ports;
+        }
+    }
+    panic!("no {count} ports in a row are free in {PORTS:?}")
 }
 
 /// Whether `GET /readyz` answers 200.

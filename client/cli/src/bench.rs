@@ -3,6 +3,8 @@
 //! It drives a fixed number of requests at once, each worker sending its next when its last is answered (a closed loop): latencies
 //! are those under that load, not those of an arrival rate.
 
+mod index;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +27,7 @@ use crate::table::Table;
 /// Queries held in memory.
 const QUERIES_MAX: u64 = 100_000;
 
-/// Measure a running cluster
+/// Measure a running cluster, or the index alone
 #[derive(Args, Debug)]
 pub struct Bench {
     #[command(subcommand)]
@@ -36,6 +38,7 @@ pub struct Bench {
 enum Commands {
     Search(Search),
     Import(Import),
+    Index(Box<index::Command>),
 }
 
 /// Ask the vectors of a file, over and over, and print rate and latencies
@@ -128,6 +131,7 @@ pub async fn run(command: Bench) -> anyhow::Result<()> {
     match command.command {
         Commands::Search(command) => search(command).await,
         Commands::Import(command) => import(command).await,
+        Commands::Index(command) => tokio::task::block_in_place(|| index::run(&command)),
     }
 }
 

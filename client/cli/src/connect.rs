@@ -37,13 +37,13 @@ pub struct Connect {
 impl Connect {
     /// A client for these coordinators.
     pub fn client(&self) -> Result<Client, BuildError> {
-        self.patient_client(Duration::from_secs(1))
+        self.patient_client(Duration::from_secs(1), Duration::ZERO)
     }
 
-    /// A client that goes on trying for so long while no coordinator can be reached.
-    pub fn patient_client(&self, patience: Duration) -> Result<Client, BuildError> {
+    /// A client that goes on trying for so long while no coordinator can be reached, and gives a request at least so much time.
+    pub fn patient_client(&self, patience: Duration, least_timeout: Duration) -> Result<Client, BuildError> {
         let builder = Client::builder()
-            .timeout(Duration::from_secs(self.timeout))
+            .timeout(Duration::from_secs(self.timeout).max(least_timeout))
             .patience(patience);
         let urls = self.urls.iter().map(|url| grpc_url(url));
         urls.fold(builder, |builder, url| builder.url(url)).build()

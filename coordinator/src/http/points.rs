@@ -1,4 +1,4 @@
-//! The routes of points: decode, one call, encode.
+//! The routes of points: decode, one call, encode. [`answer`] is the shape that all of them have.
 
 use std::collections::HashMap;
 
@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use granum_proto::status::Failure;
 use granum_proto::{limits::Invalid, v1};
+use serde::Serialize;
 
 use crate::Coordinator;
 use crate::http::decode::query::Question;
@@ -16,9 +17,28 @@ use crate::http::{decode, encode, reply};
 
 type Body = Result<Bytes, BytesRejection>;
 type Parameters = Query<HashMap<String, String>>;
+/// What arrives at a route of one collection's points.
+type Asked = (State<Coordinator>, Path<String>, Parameters, Body);
+type Info = Option<v1::RequestInfo>;
+
+/// One request from its bytes to its answer: the body decoded (with the collection of the path and what the query string
+/// says), then `serve`, which makes one call and encodes what comes back.
+async fn answer<Request, Reply: Serialize>(
+    (State(coordinator), Path(collection), parameters, body): Asked,
+    decode: impl FnOnce(Node<'_>, String, Info) -> Result<Request, Invalid>,
+    serve: impl AsyncFnOnce(Coordinator, Request) -> Result<Reply, Failure>,
+) -> Response {
+    let clock = reply::Clock::start();
+    let outcome = async {
+        let value = json::parse(&reply::body(body)?)?;
+        let request = decode(Node::root(&value, ""), collection, request_info(&parameters)?)?;
+        serve(coordinator, request).await
+    };
+    clock.reply(outcome.await)
+}
 
 /// What the query string says of the request: `timeout` in seconds. (`wait` and `ordering` ask for less than Granum always does.)
-fn request_info(Query(parameters): &Parameters) -> Result<Option<v1::RequestInfo>, Invalid> {
+fn request_info(Query(parameters): &Parameters) -> Result<Info, Invalid> {
     let Some(timeout) = parameters.get("timeout") else {
         return Ok(None);
     };
@@ -31,58 +51,46 @@ fn request_info(Query(parameters): &Parameters) -> Result<Option<v1::RequestInfo
     }))
 }
 
-/// Reads a body with the decoder given.
-fn decoded<T>(body: Body, decode: impl FnOnce(Node<'_>) -> Result<T, Invalid>) -> Result<T, Failure> {
-    let value = json::parse(&reply::body(body)?)?;
-    Ok(decode(Node::root(&value, ""))?)
-}
-
 /// `PUT /collections/{collection}/points`
-pub async fn upsert(
-    State(coordinator): State<Coordinator>,
-    Path(collection): Path<String>,
-    parameters: Parameters,
-    body: Body,
-) -> Response {
-    let clock = reply::Clock::start();
-    let outcome = async {
-        let mut request = decoded(body, |body| decode::point::upsert(body, collection))?;
-        request.info = request_info(&parameters)?;
-        encode::update(coordinator.upsert(request).await?)
+pub async fn upsert(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info| {
+        Ok(v1::UpsertRequest {
+            info,
+            ..decode::point::upsert(body, collection)?
+        })
     };
-    clock.reply(outcome.await)
+    answer(asked, decode, async |coordinator, request| {
+        encode::update(coordinator.upsert(request).await?)
+    })
+    .await
 }
 
 /// `POST /collections/{collection}/points/delete`
-pub async fn delete(
-    State(coordinator): State<Coordinator>,
-    Path(collection): Path<String>,
-    parameters: Parameters,
-    body: Body,
-) -> Response {
-    let clock = reply::Clock::start();
-    let outcome = async {
-        let mut request = decoded(body, |body| decode::point::delete(body, collection))?;
-        request.info = request_info(&parameters)?;
-        encode::update(coordinator.delete(request).await?)
+pub async fn delete(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info| {
+        Ok(v1::DeleteRequest {
+            info,
+            ..decode::point::delete(body, collection)?
+        })
     };
-    clock.reply(outcome.await)
+    answer(asked, decode, async |coordinator, request| {
+        encode::update(coordinator.delete(request).await?)
+    })
+    .await
 }
 
 /// `POST /collections/{collection}/points`
-pub async fn retrieve(
-    State(coordinator): State<Coordinator>,
-    Path(collection): Path<String>,
-    parameters: Parameters,
-    body: Body,
-) -> Response {
-    let clock = reply::Clock::start();
-    let outcome = async {
-        let mut request = decoded(body, |body| decode::point::retrieve(body, collection))?;
-        request.info = request_info(&parameters)?;
-        encode::records(coordinator.get(request).await?.documents)
+pub async fn retrieve(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info| {
+        Ok(v1::GetRequest {
+            info,
+            ..decode::point::retrieve(body, collection)?
+        })
     };
-    clock.reply(outcome.await)
+    answer(asked, decode, async |coordinator, request| {
+        encode::records(coordinator.get(request).await?.documents)
+    })
+    .await
 }
 
 /// `GET /collections/{collection}/points/{id}`
@@ -119,76 +127,61 @@ pub async fn retrieve_one(
 }
 
 /// `POST /collections/{collection}/points/scroll`
-pub async fn scroll(
-    State(coordinator): State<Coordinator>,
-    Path(collection): Path<String>,
-    parameters: Parameters,
-    body: Body,
-) -> Response {
-    let clock = reply::Clock::start();
-    let outcome = async {
-        let mut request = decoded(body, |body| decode::query::scroll(body, collection))?;
-        request.info = request_info(&parameters)?;
-        encode::page(coordinator.scroll(request).await?)
+pub async fn scroll(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info| {
+        Ok(v1::ScrollRequest {
+            info,
+            ..decode::query::scroll(body, collection)?
+        })
     };
-    clock.reply(outcome.await)
+    answer(asked, decode, async |coordinator, request| {
+        encode::page(coordinator.scroll(request).await?)
+    })
+    .await
 }
 
 /// `POST /collections/{collection}/points/count`
-pub async fn count(
-    State(coordinator): State<Coordinator>,
-    Path(collection): Path<String>,
-    parameters: Parameters,
-    body: Body,
-) -> Response {
-    let clock = reply::Clock::start();
-    let outcome = async {
-        let mut request = decoded(body, |body| decode::query::count(body, collection))?;
-        request.info = request_info(&parameters)?;
-        Ok(encode::Count {
-            count: coordinator.count(request).await?.count,
+pub async fn count(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info| {
+        Ok(v1::CountRequest {
+            info,
+            ..decode::query::count(body, collection)?
         })
     };
-    clock.reply(outcome.await)
+    answer(asked, decode, async |coordinator, request| {
+        let count = coordinator.count(request).await?.count;
+        Ok(encode::Count { count })
+    })
+    .await
 }
 
 /// `POST /collections/{collection}/points/query`
-pub async fn query(
-    State(coordinator): State<Coordinator>,
-    Path(collection): Path<String>,
-    parameters: Parameters,
-    body: Body,
-) -> Response {
-    let clock = reply::Clock::start();
-    let outcome = async {
-        match decoded(body, |body| decode::query::query(&body, &collection))? {
-            Question::Nearest(mut request) => {
-                request.info = request_info(&parameters)?;
-                encode::answer(coordinator.query(*request).await?)
-            }
-            Question::Scroll(mut request, skip) => {
-                request.info = request_info(&parameters)?;
-                encode::unscored(coordinator.scroll(*request).await?, skip)
-            }
+pub async fn query(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info| {
+        let mut question = decode::query::query(&body, &collection)?;
+        match &mut question {
+            Question::Nearest(request) => request.info = info,
+            Question::Scroll(request, _) => request.info = info,
         }
+        Ok(question)
     };
-    clock.reply(outcome.await)
+    answer(asked, decode, async |coordinator, question| match question {
+        Question::Nearest(request) => encode::answer(coordinator.query(*request).await?),
+        Question::Scroll(request, skip) => encode::unscored(coordinator.scroll(*request).await?, skip),
+    })
+    .await
 }
 
 /// `POST /collections/{collection}/points/query/batch`
-pub async fn query_batch(
-    State(coordinator): State<Coordinator>,
-    Path(collection): Path<String>,
-    parameters: Parameters,
-    body: Body,
-) -> Response {
-    let clock = reply::Clock::start();
-    let outcome = async {
-        let mut request = decoded(body, |body| decode::query::batch(body, &collection))?;
-        let info = request_info(&parameters)?;
+pub async fn query_batch(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info: Info| {
+        let mut request = decode::query::batch(body, &collection)?;
         request.queries.iter_mut().for_each(|query| query.info = info.clone());
+        Ok(request)
+    };
+    answer(asked, decode, async |coordinator, request| {
         let answers = coordinator.query_batch(request).await?.answers;
         answers.into_iter().map(encode::answer).collect::<Result<Vec<_>, _>>()
-    };
-    clock.reply(outcome.await)
+    })
+    .await
 }

@@ -51,7 +51,10 @@ impl Clock {
             Err(failure) => {
                 let code = StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let status = Problem {
-                    error: failure.to_string(),
+                    error: match &failure {
+                        Failure::Invalid(problem) => in_rest_words(problem),
+                        other => other.to_string(),
+                    },
                 };
                 (code, Json(Refusal { status, time })).into_response()
             }
@@ -67,4 +70,70 @@ pub fn body(read: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
         )),
         _ => Failure::Invalid(format!("body: {}", rejection.body_text())),
     })
+}
+
+/// A field by the name that the JSON had: what is checked behind the gateway is named as `granum.v1` has it.
+fn in_rest_words(problem: &str) -> String {
+    let (field, what) = problem.split_once(": ").unwrap_or((problem, ""));
+    let (mut field, end) = match field.split_once(' ') {
+        // No field, but a sentence.
+        Some(_) => return problem.to_owned(),
+        None => (field.to_owned(), if what.is_empty() { "" } else { ": " }),
+    };
+    for (grpc, rest) in [
+        ("documents", "points"),
+        ("schema.vectors", "vectors"),
+        ("query.nearest", "query"),
+    ] {
+        if let Some(after) = field.strip_prefix(grpc)
+            && (after.is_empty() || after.starts_with(['.', '[']))
+        {
+            field = format!("{rest}{after}");
+        }
+    }
+    if field.starts_with("points[") {
+        field = field.replacen("].vectors", "].vector", 1);
+    }
+    if field.starts_with("vectors") {
+        field = field.replacen(".dimension", ".size", 1);
+    }
+    // The vector without a name is not named in JSON either.
+    format!("{}{end}{what}", field.replacen("[\"\"]", "", 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_the_field_as_the_json_had_it() {
+        for (grpc, rest) in [
+            (
+                "documents[7].vectors[\"\"]: 3 dimensions, the collection has 4",
+                "points[7].vector: 3 dimensions, the collection has 4",
+            ),
+            ("documents[7].vectors[\"title\"]: 3", "points[7].vector[\"title\"]: 3"),
+            (
+                "documents[0].payload: 9 bytes, at most 8",
+                "points[0].payload: 9 bytes, at most 8",
+            ),
+            (
+                "documents: 10001 documents, at most 10000",
+                "points: 10001 documents, at most 10000",
+            ),
+            ("query.nearest: 3 dimensions", "query: 3 dimensions"),
+            ("query.nearest_id: document 7", "query.nearest_id: document 7"),
+            (
+                "schema.vectors[\"\"].dimension: 0, must be 1..=8192",
+                "vectors.size: 0, must be 1..=8192",
+            ),
+            ("schema.vectors[\"a\"].dimension: 0", "vectors[\"a\"].size: 0"),
+            ("limit: 20000 hits, at most 10000", "limit: 20000 hits, at most 10000"),
+            ("points[1].id: -1 is not", "points[1].id: -1 is not"),
+            ("offset + limit: 7 hits", "offset + limit: 7 hits"),
+            ("documents are bad", "documents are bad"),
+        ] {
+            assert_eq!(in_rest_words(grpc), rest);
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! Sends entries to the leaders of their shards and collects an outcome for every document, in the order written.
 //!
 //! Shards are written at once, the entries of one shard one after the other. A shard that fails leaves its documents
-//! with an outcome that says why: `UNKNOWN` where repeating the request (same request id) may still succeed, `REFUSED`
-//! where it can't. If no shard took anything, the failure is the answer.
+//! with the outcome `UNKNOWN` and the reason: repeating the request (same request id) tells, and does what was not done,
+//! at once or when a disk has room again. If no shard took anything, the failure is the answer.
 
 use futures::future::join_all;
 use granum_model::ShardId;
 use granum_proto::internal::ShardWriteRequest;
-use granum_proto::status::{Failure, Retry};
+use granum_proto::status::Failure;
 use granum_proto::v1::{self, Outcome, outcome};
 
 use super::split::{Chunk, Split};
@@ -101,15 +101,31 @@ async fn send_shard(context: &Context, shard: ShardId, chunks: Vec<Chunk>, diges
     part
 }
 
-/// The outcome of a document whose shard failed.
+/// The outcome of a document whose shard failed: never `REFUSED`, which says that a condition of its own did not hold, and
+/// which callers may pass over.
 fn failed(failure: &Failure) -> Outcome {
-    let kind = match failure.retry() {
-        Retry::Never => outcome::Kind::Refused,
-        Retry::Leader | Retry::Map | Retry::Later => outcome::Kind::Unknown,
-    };
     Outcome {
-        kind: kind.into(),
+        kind: outcome::Kind::Unknown.into(),
         version: 0,
         reason: failure.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_a_failed_shard_are_never_told_as_refused_by_a_condition() {
+        let text = || "why".to_owned();
+        for failure in [
+            Failure::ReadOnly(text()),
+            Failure::Busy(text()),
+            Failure::Expired(text()),
+            Failure::Fault(text()),
+        ] {
+            let outcome = failed(&failure);
+            assert_eq!((outcome.kind(), outcome.reason), (outcome::Kind::Unknown, text()));
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use granum_index::{Document, Index, Options, SegmentId, SegmentRef};
+use granum_index::{Document, Index, Inline, Options, SegmentId, SegmentRef};
 use granum_model::filter::Bounds;
 use granum_model::{Condition, DocId, Filter, PayloadField, PayloadKind, Scalar, Schema};
 
@@ -135,7 +135,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sealed_bytes: u64 = manifest[0].files.iter().map(|file| file.bytes).sum();
     index.publish(built);
     let started = Instant::now();
-    index.derive()?;
+    index.derive(&Inline)?;
     let seconds = started.elapsed().as_secs_f64();
     let mut column_bytes = 0;
     for entry in std::fs::read_dir(&directory)? {

@@ -93,6 +93,35 @@ pub enum BuildError {
     Read(#[from] ReadError),
 }
 
+/// Why segments were not merged. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// One merge at a time: another is not yet published or given up.
+    #[error("another merge is under way")]
+    Busy,
+    /// The plan is out of date.
+    #[error("segment {segment} is no longer there")]
+    Gone {
+        /// What was to be merged.
+        segment: SegmentId,
+    },
+    /// A segment has less than 2^32 rows.
+    #[error("{rows} rows are too many for a segment")]
+    Rows {
+        /// Rows to be kept.
+        rows: u64,
+    },
+    /// The caller said stop.
+    #[error("stopped by the caller")]
+    Stopped,
+    /// What was to be merged is damaged or can't be read.
+    #[error(transparent)]
+    Source(OpenError),
+    /// The merged segment can't be written, or can't be opened once it was.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
 /// Why a document is refused; it would be by every replica.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InsertError {

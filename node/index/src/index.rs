@@ -9,36 +9,42 @@
 //! Who kills the older version: `insert` and `delete` find it by id in `recent` and sealing parts, and by the caller's
 //! place in segments. A place in a segment that is not yet published is harmless (the sealing part is found by id), so the
 //! caller's table may be brought up to date before `publish` and without stopping writes; a place that is out of date
-//! names a row that is already dead.
+//! names a row that is already dead, or one that a merge has moved and that is followed (`merging`).
 //!
-//! One writer at a time (an inner lock), any number of readers. Nothing here syncs but `build`.
+//! One writer at a time (an inner lock), any number of readers. Nothing here syncs but `build` and merges.
+
+mod merging;
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use granum_model::{DocId, Schema};
 
-use crate::coarse::{self, Graph};
+use crate::coarse::{Coarse, derive};
 use crate::column;
 use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
-use crate::fine::writer::sync_directory;
-use crate::options::{Builder, Options};
+use crate::executor::Executor;
+use crate::fine::writer::{UNFINISHED, sync_directory};
+use crate::options::Options;
 use crate::recent::Recent;
 use crate::segment::build::{build, failed};
-use crate::segment::{Segment, SegmentRef, VectorFile, deleted, names};
+use crate::segment::{Segment, SegmentRef, deleted, names};
 use crate::state::{Live, Saved, Sealing, State};
 use crate::view::View;
 use crate::writer::Writer;
+pub use merging::{Merged, Moved};
 
 /// See the module.
 pub struct Index {
     directory: PathBuf,
     options: Options,
     state: RwLock<Arc<State>>,
+    /// The segment that a merge is writing: its files are named by nobody yet.
+    merging: Arc<Mutex<Option<SegmentId>>>,
 }
 
 /// Names a part that was frozen. Parts are built in the order of their freezing.
@@ -56,6 +62,8 @@ pub struct Built {
     references: Vec<SegmentRef>,
     saved: Vec<(SegmentId, Saved)>,
     dropped: Vec<SegmentId>,
+    /// [`State::merges`] when it was built.
+    merges: u64,
 }
 
 /// Sizes, for metrics and for deciding when to seal.
@@ -71,10 +79,16 @@ pub struct Stats {
     pub unfrozen_bytes: u64,
     /// Rows of segments, dead ones included.
     pub segment_rows: u64,
+    /// Of them, rows that are dead.
+    pub dead_rows: u64,
+    /// Of those, rows that were alive at the newest seal.
+    pub unsealed_dead_rows: u64,
     /// Segments.
     pub segments: u64,
-    /// Bytes of their files.
+    /// Bytes of their files that a manifest names.
     pub disk_bytes: u64,
+    /// Bytes that searches of segments keep in memory: codes and links.
+    pub resident_bytes: u64,
 }
 
 impl Index {
@@ -95,16 +109,22 @@ impl Index {
         for reference in segments {
             live.push(open_segment(directory, reference, options, &schema)?);
         }
+        let schema = Arc::new(schema);
         let state = State {
-            schema: Arc::new(schema),
+            schema: schema.clone(),
             recent: Recent::new(),
             sealing: Vec::new(),
             segments: live,
+            sealed_schema: schema,
+            forwards: Vec::new(),
+            seals: 0,
+            merges: 0,
         };
         Ok(Index {
             directory: directory.to_owned(),
             options,
             state: RwLock::new(Arc::new(state)),
+            merging: Arc::default(),
         })
     }
 
@@ -125,8 +145,10 @@ impl Index {
         }
     }
 
-    /// Replaces the schema. Payload indexes that are new are built by the next [`derive`](Self::derive). A field that is gone is searched no more and not written to the next segment; a new one has no
-    /// vectors yet. The name of a dropped field must not come back with another meaning while segments still hold it.
+    /// Replaces the schema. Payload indexes that are new are built by the next [`derive`](Self::derive). A field that is
+    /// gone is searched no more and not written to the next segment; a new one has no vectors yet. Segments keep what they
+    /// hold of a dropped field until they are merged: should it come back with the same meaning, so do the vectors that are
+    /// still there; with another meaning, they are neither searched nor carried over.
     pub fn alter(&self, schema: Schema) {
         Arc::make_mut(&mut self.state.write().expect(LOCK)).schema = Arc::new(schema);
     }
@@ -158,6 +180,7 @@ impl Index {
             references: Vec::new(),
             saved: Vec::new(),
             dropped: Vec::new(),
+            merges: state.merges,
         };
         for live in &state.segments {
             self.save_dead(live, &mut built)?;
@@ -181,29 +204,55 @@ impl Index {
             Some(built.part.id),
             "parts are published in the order of their freezing, once"
         );
+        assert_eq!(
+            state.merges, built.merges,
+            "no merge is published between a build and its publish"
+        );
         Arc::make_mut(&mut state).publish(built.segment, &built.saved, &built.dropped);
     }
 
-    /// Builds what options and schema ask for and published segments lack, or have damaged; returns how many files. Slow: for a
-    /// worker, when nothing is being removed. Searches are right without it, and use each file from the moment it is there.
-    pub fn derive(&self) -> Result<usize, BuildError> {
+    /// Builds what options and schema ask for and published segments lack, or have damaged; returns how many files. Slow:
+    /// for a worker, one at a time. Searches are right without it, and use each file from the moment it is there.
+    pub fn derive(&self, executor: &dyn Executor) -> Result<usize, BuildError> {
         let state = self.state().clone();
         let mut built = 0;
-        for segment in state.segments.iter().map(|live| &live.segment) {
-            for vectors in derivable(segment, self.options).filter(|vectors| vectors.graph().is_none()) {
-                let number = vectors.number();
-                coarse::build::build(&self.directory, segment.id, number, vectors)?;
-                vectors.set_graph(Graph::open(&self.directory, segment.id, number, vectors)?);
-                built += 1;
-            }
-            built += column::derive(&self.directory, segment, &state.schema.payload)?;
+        for live in &state.segments {
+            built += self.derive_segment(&live.segment, &state.schema, executor)?;
         }
         Ok(built)
     }
 
-    /// Removes files of segments that `keep` does not name, unfinished ones and columns of dropped indexes too; returns how
-    /// many bytes. Not while a part
-    /// is being built, and only once `keep` is durable. Open views go on reading removed files.
+    /// Whether a published segment lacks what options and schema ask for; costs no more than a look at each.
+    pub fn lacks_derived(&self) -> bool {
+        let state = self.state().clone();
+        let lacks = |segment: &Segment| {
+            let mut vectors = segment.vectors().iter();
+            vectors.any(|vectors| derive::is_known_to_lack(vectors, self.options))
+                || segment.columns.lacks(&state.schema.payload)
+        };
+        state.segments.iter().any(|live| lacks(&live.segment))
+    }
+
+    fn derive_segment(&self, segment: &Segment, schema: &Schema, executor: &dyn Executor) -> Result<usize, BuildError> {
+        let mut built = column::derive(&self.directory, segment, &schema.payload)?;
+        for vectors in segment.vectors() {
+            let missing = derive::missing(vectors, self.options);
+            if missing.files() == 0 {
+                continue;
+            }
+            derive::derive(&self.directory, segment.id, vectors, self.options, missing, executor)?;
+            let coarse = Coarse::open(&self.directory, segment.id, vectors);
+            // Now, on this worker, and not when the first search asks.
+            coarse.as_ref().map(Coarse::is_sound);
+            vectors.set_coarse(coarse);
+            built += missing.files();
+        }
+        Ok(built)
+    }
+
+    /// Removes files of segments that `keep` does not name, unfinished ones and columns of dropped indexes too, but not
+    /// those that a merge is writing; returns how many bytes. Not while a part is being built, and only once `keep` is
+    /// durable. Open views go on reading removed files.
     pub fn remove_unreferenced(&self, keep: &[SegmentRef]) -> io::Result<u64> {
         let segments: HashSet<SegmentId> = keep.iter().map(|segment| segment.id).collect();
         let files: HashSet<&str> = keep
@@ -214,6 +263,7 @@ impl Index {
         let schema = self.state().schema.clone();
         let is_wanted = |name: &str, id| {
             let mut fields = schema.payload.iter();
+            let name = name.strip_suffix(UNFINISHED).unwrap_or(name);
             !names::is_column(name) || fields.any(|field| names::column(id, field) == name)
         };
         let mut bytes = 0;
@@ -225,9 +275,18 @@ impl Index {
             };
             let kept =
                 files.contains(name) || (names::is_derived(name) && segments.contains(&id) && is_wanted(name, id));
-            if !kept {
-                bytes += entry.metadata()?.len();
-                fs::remove_file(entry.path())?;
+            // Asked after the name was seen: a merge says which files are its own before it makes the first.
+            let is_merging = || *self.merging.lock().unwrap_or_else(PoisonError::into_inner) == Some(id);
+            if !kept && !is_merging() {
+                let removed = entry
+                    .metadata()
+                    .and_then(|metadata| fs::remove_file(entry.path()).map(|()| metadata.len()));
+                match removed {
+                    Ok(removed) => bytes += removed,
+                    // A merge that was given up has removed its own.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         sync_directory(&self.directory)?;
@@ -261,8 +320,15 @@ impl Index {
             recent_bytes: memory().map(Recent::bytes).sum(),
             unfrozen_bytes: state.recent.bytes(),
             segment_rows: state.segments.iter().map(|live| u64::from(live.segment.rows)).sum(),
+            dead_rows: state.segments.iter().map(|live| live.dead.len()).sum(),
+            unsealed_dead_rows: (state
+                .segments
+                .iter()
+                .map(|live| live.dead.len() - live.saved.dead.len()))
+            .sum(),
             segments: state.segments.len() as u64,
             disk_bytes: state.segments.iter().map(disk).sum(),
+            resident_bytes: state.segments.iter().map(|live| live.segment.resident_bytes()).sum(),
         }
     }
 
@@ -274,33 +340,24 @@ impl Index {
     /// A reference to the segment as of the freeze, with a new file of dead rows if there are new ones.
     fn save_dead(&self, live: &Live, built: &mut Built) -> Result<(), BuildError> {
         let (segment, generation) = (&live.segment, built.part.id.0);
-        let captured = built.part.captured.iter().find(|(id, _)| *id == segment.id);
-        let dead = &captured
-            .expect("a freeze captures all segments, and all before it are published")
-            .1;
+        let dead = built.part.captured_of(segment.id);
+        let dead = dead.expect("a freeze captures all segments, and all before it are published");
         if dead.len() == u64::from(segment.rows) {
             built.dropped.push(segment.id);
             return Ok(());
         }
         let mut saved = live.saved.clone();
-        if dead.len() != saved.dead_rows {
+        if dead.len() != saved.dead.len() {
             let name = names::deleted(segment.id, generation);
             let file =
                 deleted::write(&self.directory, segment.id, generation, segment.rows, dead).map_err(failed(name))?;
             saved = Saved {
-                dead_rows: dead.len(),
+                dead: dead.clone(),
                 file: Some((generation, file)),
             };
             built.saved.push((segment.id, saved.clone()));
         }
-        let (deleted, file) = saved.file.unzip();
-        built.references.push(SegmentRef {
-            id: segment.id,
-            rows: segment.rows,
-            live_rows: segment.rows - saved.dead_rows as u32,
-            deleted,
-            files: segment.files.iter().cloned().chain(file).collect(),
-        });
+        built.references.push(saved.reference(segment));
         Ok(())
     }
 
@@ -319,32 +376,24 @@ fn open_segment(
     schema: &Schema,
 ) -> Result<Live, OpenError> {
     let (segment, dead) = Segment::open(directory, reference)?;
-    for vectors in derivable(&segment, options) {
-        // What can't be opened is missing to `derive`, which builds it anew.
-        if let Ok(graph) = Graph::open(directory, segment.id, vectors.number(), vectors) {
-            vectors.set_graph(graph);
-        }
+    for vectors in segment
+        .vectors()
+        .iter()
+        .filter(|vectors| derive::wants_codes(vectors, options))
+    {
+        vectors.set_coarse(Coarse::open(directory, segment.id, vectors));
     }
     segment.columns.open(directory, &segment, &schema.payload);
-    let file = reference.deleted.zip(reference.files.last().cloned());
+    let (dead, file) = (Arc::new(dead), reference.deleted.zip(reference.files.last().cloned()));
     let saved = Saved {
-        dead_rows: dead.len(),
+        dead: dead.clone(),
         file,
     };
     Ok(Live {
         segment: Arc::new(segment),
-        dead: Arc::new(dead),
+        dead,
         saved,
     })
-}
-
-/// Vectors of a segment over which the options want a graph.
-fn derivable(segment: &Segment, options: Options) -> impl Iterator<Item = &VectorFile> {
-    let wanted = options.builder == Builder::HnswRs;
-    segment
-        .vectors()
-        .iter()
-        .filter(move |vectors| wanted && coarse::build::is_worthwhile(vectors))
 }
 
 impl Built {

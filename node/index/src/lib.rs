@@ -5,7 +5,7 @@
 //!
 //! Reading order:
 //! 1. [`document`] and [`query`]: what goes in, what is asked, what comes out.
-//! 2. [`index`]: the one type that others hold: insert, delete, freeze, build, publish, view.
+//! 2. [`index`]: the one type that others hold: insert, delete, freeze, build, publish, merge, view.
 //! 3. [`view`] and `search`: a pinned state and the recipe of a query over it.
 //! 4. `recent` (documents in memory, exact), `segment` (immutable files), `fine` (page-packed vectors on disk), `coarse`
 //!    (what names candidates), `filter` (which documents may be hits), `column` (which rows have which values), `simd` (the
@@ -23,6 +23,7 @@ mod coarse;
 mod column;
 pub mod document;
 pub mod error;
+mod executor;
 mod filter;
 mod fine;
 pub mod index;
@@ -39,12 +40,15 @@ pub mod view;
 pub mod writer;
 
 pub use document::{Document, Place, SegmentId};
-pub use error::{BuildError, InsertError, OpenError, ReadError, SearchError};
+pub use error::{BuildError, InsertError, MergeError, OpenError, ReadError, SearchError};
+pub use executor::{Executor, Inline};
 pub use filter::check as check_filter;
-pub use index::{Built, Frozen, Index, Stats};
-pub use options::{Builder, Options};
+pub use index::{Built, Frozen, Index, Merged, Moved, Stats};
+pub use metric::score;
+pub use options::{Bits, Builder, Options};
 pub use query::{Found, Params, Query, RowHit, RowRef, Usage, Verify};
 pub use search::filtered::matches;
+pub use segment::merge::plan::{Candidate, MergePlan, MergePolicy};
 pub use segment::verify::{PROBLEMS_MAX, Verified, verify};
 pub use segment::{FileRef, SegmentRef};
 pub use view::View;

@@ -76,6 +76,11 @@ impl Scorer {
     }
 }
 
+/// Euclid's score of a negated squared distance, which an estimate may put above 0.
+pub(crate) fn squared_euclid_to_score(negated: f32) -> f32 {
+    -(-negated).max(0.0).sqrt()
+}
+
 /// Large f32 components may overflow a sum; a score stays finite and ordered all the same.
 #[inline]
 fn bounded(score: f32) -> f32 {
@@ -192,6 +197,11 @@ impl Probe {
             _ => None,
         }
     }
+}
+
+/// The exact internal score of two vectors under a field's distance; `None` where `row` is of another shape.
+pub fn score(field: &VectorField, query: &Vector, row: &Vector) -> Result<Option<f32>, SearchError> {
+    Ok(Probe::new(field, query)?.score(row))
 }
 
 /// Whether a vector is canonical for a field, as far as its shape goes.

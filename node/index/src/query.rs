@@ -37,10 +37,10 @@ pub struct Params {
 /// Which candidates' rows are read from disk to prove their scores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Those whose interval crosses the k-th boundary.
-    #[default]
+    /// Those whose interval crosses the k-th boundary: which the hits are is certain, their scores may be estimates.
     Bound,
     /// Those and all hits: exact order and scores.
+    #[default]
     All,
     /// None.
     None,

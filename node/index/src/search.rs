@@ -1,31 +1,27 @@
-//! The recipe of a query: one probe, every part in turn, the k best of all of them.
+//! The recipe of a query: one probe, every part in turn, the k best of all of them, proved.
 //!
-//! Each part scores its rows and offers those that may enter the k best; dead rows fall out before their ids are read.
-//! With a filter, rows are scored first and the filter is evaluated best-first until k have passed ([`filtered`]), unless
-//! the segment already knows which rows pass. All rows are scored, exactly, unless the segment has a graph, the query does
-//! not ask for `exact` and there is no filter: then the graph is walked.
+//! Documents in memory are scored exactly. A segment names candidates by codes ([`named`]), each with the interval that its
+//! score lies in, or, where it has no codes or the query asks for `exact`, scores all its rows. When all parts have spoken,
+//! the rows that the query wants proved are read, across segments, so that what one part has found spares another its
+//! reads. Dead rows fall out before their ids are read. A filter first becomes the set of rows that pass; where that set is
+//! not known and dear to find, rows are scored first and the filter is evaluated best-first ([`filtered`]).
 
 pub(crate) mod filtered;
+mod named;
 
-use granum_model::{DocId, Hit, ScoreInterval, VectorField};
+use granum_model::{DocId, Hit, VectorField};
 
-use crate::coarse::walk::walk;
 use crate::error::{ReadError, SearchError};
 use crate::filter::Compiled;
+use crate::fine::verify::Claim;
 use crate::metric::Probe;
-use crate::query::{Found, Params, Query, RowHit, RowRef, Usage};
+use crate::query::{Found, Query, RowHit, RowRef, Usage};
 use crate::recent::Recent;
 use crate::segment::VectorFile;
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
 use crate::view::{Part, View};
 
-/// Candidates that a walk keeps where the query does not say.
-const EF_DEFAULT: usize = 64;
-/// A walk that keeps one of so many rows would score most of them: scan.
-const SCAN_SHARE: u64 = 8;
-/// More recall than this is not left to a walk whose recall was not measured.
-const WALK_RECALL_MAX: f32 = 0.95;
 /// Rows of memory between two looks at the deadline.
 const STOP_ROWS: u32 = 1024;
 
@@ -37,7 +33,10 @@ pub(crate) struct Search<'a> {
     /// `None`: everything passes.
     filter: Option<Compiled>,
     stop: &'a dyn Fn() -> bool,
+    /// Scores that are known.
     best: TopK,
+    /// Rows of segments whose scores are estimates: places of the vector searched.
+    named: Vec<Claim<RowRef>>,
     usage: Usage,
 }
 
@@ -54,6 +53,7 @@ pub(crate) fn search(view: &View, query: &Query, stop: &dyn Fn() -> bool) -> Res
         filter: (!query.filter.is_empty()).then_some(filter),
         stop,
         best: TopK::new(query.k, query.threshold),
+        named: Vec::new(),
         usage: Usage::default(),
     };
     for (number, part) in view.parts() {
@@ -96,54 +96,17 @@ impl Search<'_> {
         else {
             return Ok(());
         };
+        if self.name(part, live, file)? {
+            return Ok(());
+        }
         if self.filter.is_some() {
             return self.filter_disk(part, live, file);
-        }
-        if self.walk(part, live, file)? {
-            return Ok(());
         }
         self.scan(live, file, |search, score, row| {
             let id = live.segment.id(row)?;
             search.offer(score, id, RowRef { part, row });
             Ok(())
         })
-    }
-
-    /// Looks for hits along the segment's graph. False: nothing was offered and the rows are to be scanned, because there
-    /// is no sound graph, the scan is as cheap, or the walk found less than there is.
-    fn walk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<bool, SearchError> {
-        let Params {
-            exact,
-            ef,
-            target_recall,
-            ..
-        } = self.query.params;
-        let wanted = self.query.k + usize::from(self.query.exclude.is_some());
-        let ef = ef.map_or(EF_DEFAULT, |ef| ef as usize).max(wanted);
-        let is_scan = exact
-            || target_recall.is_some_and(|recall| recall > WALK_RECALL_MAX)
-            || ef as u64 * SCAN_SHARE > file.places();
-        let Some(graph) = file.graph().filter(|_| !is_scan) else {
-            return Ok(false);
-        };
-        let admits = |place| !live.dead.contains(file.row(u64::from(place)));
-        let Some(walked) = walk(&graph, file, &self.probe, ef, admits)? else {
-            return Ok(false);
-        };
-        self.usage.rows_scored += walked.scored;
-        self.usage.rows_read += walked.scored;
-        self.usage.bytes_read += walked.scored * file.place_bytes(0)?;
-        let live_places = file.places().saturating_sub(live.dead.len());
-        if (walked.found.len() as u64) < live_places.min(wanted as u64) {
-            return Ok(false);
-        }
-        for (score, place) in walked.found {
-            if self.best.admits(score) {
-                let row = file.row(u64::from(place));
-                self.offer(score, live.segment.id(row)?, RowRef { part, row });
-            }
-        }
-        Ok(true)
     }
 
     /// Scores all rows of a segment; `admitted` gets the live ones that may enter the k best.
@@ -175,13 +138,14 @@ impl Search<'_> {
         }
     }
 
-    fn finish(self, view: &View) -> Result<Found, SearchError> {
-        let mut hits: Vec<RowHit> = Vec::new();
-        for Candidate { score, id, row } in self.best.into_ranked() {
-            let (_, version) = view.id(row)?;
+    fn finish(mut self, view: &View) -> Result<Found, SearchError> {
+        let mut hits = Vec::with_capacity(self.query.k.min(self.named.len() + 1));
+        for (candidate, interval) in self.proved(view)? {
+            let Candidate { score, id, row } = candidate;
+            let version = view.version(row)?;
             hits.push(RowHit {
                 hit: Hit { id, score, version },
-                interval: ScoreInterval::exact(score),
+                interval,
                 row,
             });
         }

@@ -1,7 +1,11 @@
 //! What an index holds at one moment: `recent`, the sealing parts, the segments with their dead rows. How does it change?
 //!
 //! A state is copy-on-write in small pieces, so that a view is one `Arc` and a write copies little. Pure memory: files are
-//! written by `Index::build` from a pinned state, and enter by [`State::publish`].
+//! written by `Index::build` and `Index::merge` from a pinned state, and enter by [`State::publish`] and
+//! [`State::publish_merged`].
+
+pub(crate) mod carry;
+pub(crate) mod merged;
 
 use std::sync::Arc;
 
@@ -10,7 +14,8 @@ use roaring::RoaringBitmap;
 
 use crate::document::{Document, Place, SegmentId};
 use crate::recent::Recent;
-use crate::segment::Segment;
+use crate::segment::{FileRef, Segment, SegmentRef};
+use merged::Forward;
 
 /// Invariant: of all parts' rows of one id, at most one is alive, provided that callers' places are right.
 #[derive(Clone)]
@@ -20,6 +25,13 @@ pub(crate) struct State {
     /// In the order of freezing, which is the order of building.
     pub sealing: Vec<Sealing>,
     pub segments: Vec<Live>,
+    /// The schema at the newest seal.
+    pub sealed_schema: Arc<Schema>,
+    /// Rows that merges have moved, until the caller's table of places is up to date.
+    pub forwards: Vec<Forward>,
+    /// Parts and merges published: what was prepared before one of them was published may not be published after it.
+    pub seals: u64,
+    pub merges: u64,
 }
 
 /// A `recent` that takes no more documents, on its way to become a segment. Deaths still reach it.
@@ -43,11 +55,27 @@ pub(crate) struct Live {
     pub saved: Saved,
 }
 
-/// The newest file of dead rows. Bitmaps only grow, so its length says whether it is up to date.
+/// What the newest seal says: which rows were dead, and the file that holds them. Bitmaps only grow, so their length says
+/// whether it is up to date.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Saved {
-    pub dead_rows: u64,
-    pub file: Option<(u64, crate::segment::FileRef)>,
+    pub dead: Arc<RoaringBitmap>,
+    /// With its generation; `None`: no row was dead.
+    pub file: Option<(u64, FileRef)>,
+}
+
+impl Saved {
+    /// The segment as of the seal, for a manifest.
+    pub fn reference(&self, segment: &Segment) -> SegmentRef {
+        let (deleted, file) = self.file.clone().unzip();
+        SegmentRef {
+            id: segment.id,
+            rows: segment.rows,
+            live_rows: segment.rows - self.dead.len() as u32,
+            deleted,
+            files: segment.files.iter().cloned().chain(file).collect(),
+        }
+    }
 }
 
 impl Live {
@@ -61,6 +89,12 @@ impl Live {
 }
 
 impl Sealing {
+    /// Dead rows of a segment at the freeze.
+    pub fn captured_of(&self, segment: SegmentId) -> Option<&Arc<RoaringBitmap>> {
+        let captured = self.captured.iter().find(|(id, _)| *id == segment);
+        captured.map(|(_, dead)| dead)
+    }
+
     /// Documents of the segment to be, in the order of its rows.
     pub fn documents(&self) -> Vec<Arc<Document>> {
         let rows = 0..self.recent.rows();
@@ -92,7 +126,7 @@ impl State {
         for part in &mut self.sealing {
             died |= part.recent.remove(id);
         }
-        if let Some(place) = sealed {
+        if let Some(place) = sealed.map(|place| self.follow(place)) {
             let segment = self.segments.iter_mut().find(|live| live.segment.id == place.segment);
             died |= segment.is_some_and(|live| live.kill(place.row));
         }
@@ -124,6 +158,8 @@ impl State {
     /// rows written with it, `dropped` the segments that had no live row left.
     pub fn publish(&mut self, built: Option<Arc<Segment>>, saved: &[(SegmentId, Saved)], dropped: &[SegmentId]) {
         let part = self.sealing.remove(0);
+        self.sealed_schema = part.schema.clone();
+        self.seals += 1;
         for later in &mut self.sealing {
             for (id, dead) in &mut later.captured {
                 if *id == part.id {

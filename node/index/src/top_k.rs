@@ -68,6 +68,11 @@ impl TopK {
         score >= self.worst
     }
 
+    /// The score below which nothing can enter.
+    pub fn worst(&self) -> f32 {
+        self.worst
+    }
+
     pub fn push(&mut self, candidate: Candidate) {
         if self.k == 0 || !self.admits(candidate.score) {
             return;
@@ -88,6 +93,48 @@ impl TopK {
     /// Best first.
     pub fn into_ranked(self) -> Vec<Candidate> {
         self.heap.into_sorted_vec()
+    }
+}
+
+/// The k best scores of a stream and all that equal the k-th, so that ids can decide between those later.
+pub(crate) struct TopScores {
+    k: usize,
+    worst: f32,
+    /// Best first.
+    found: Vec<(f32, RowRef)>,
+}
+
+impl TopScores {
+    /// Scores below `floor` are not taken.
+    pub fn new(k: usize, floor: f32) -> TopScores {
+        TopScores {
+            k,
+            worst: floor,
+            found: Vec::with_capacity(k.min(1024) + 1),
+        }
+    }
+
+    /// The score below which nothing can enter.
+    pub fn worst(&self) -> f32 {
+        self.worst
+    }
+
+    pub fn push(&mut self, score: f32, row: RowRef) {
+        if self.k == 0 || score < self.worst {
+            return;
+        }
+        let at = self.found.partition_point(|(better, _)| *better >= score);
+        self.found.insert(at, (score, row));
+        if self.found.len() >= self.k {
+            self.worst = self.worst.max(self.found[self.k - 1].0);
+            let end = self.found.partition_point(|(better, _)| *better >= self.worst);
+            self.found.truncate(end);
+        }
+    }
+
+    /// Best first; more than k where the k-th score occurs again.
+    pub fn into_found(self) -> Vec<(f32, RowRef)> {
+        self.found
     }
 }
 
@@ -130,5 +177,16 @@ mod tests {
         assert!(!best.admits(f32::MAX));
         best.push(candidate(1.0, 1));
         assert!(best.into_ranked().is_empty());
+    }
+
+    #[test]
+    fn scores_equal_to_the_last_stay() {
+        let row = |row| RowRef { part: 0, row };
+        let mut best = TopScores::new(2, 0.0);
+        for (score, at) in [(0.5, 1), (-1.0, 2), (0.25, 3), (0.25, 4), (0.75, 5), (0.5, 6)] {
+            best.push(score, row(at));
+        }
+        assert_eq!(best.worst(), 0.5);
+        assert_eq!(best.into_found(), [(0.75, row(5)), (0.5, row(1)), (0.5, row(6))]);
     }
 }

@@ -39,6 +39,7 @@ impl View {
 
     /// The document at a sealed place; `None` if it is dead or the view has no such segment.
     pub fn sealed(&self, place: Place) -> Result<Option<Document>, ReadError> {
+        let place = self.state.follow(place);
         let live = self.state.segments.iter().find(|live| live.segment.id == place.segment);
         match live {
             Some(live) if place.row < live.segment.rows && !live.dead.contains(place.row) => {
@@ -50,6 +51,7 @@ impl View {
 
     /// Id and version at a sealed place; `None` if it is dead or the view has no such segment.
     pub fn sealed_id(&self, place: Place) -> Result<Option<(DocId, u64)>, ReadError> {
+        let place = self.state.follow(place);
         let live = self.state.segments.iter().find(|live| live.segment.id == place.segment);
         match live {
             Some(live) if place.row < live.segment.rows && !live.dead.contains(place.row) => {
@@ -130,6 +132,14 @@ impl View {
                 Ok((document.id.clone(), document.version))
             }
             Part::Disk(live) => Ok((live.segment.id(row.row)?, live.segment.version(row.row)?)),
+        }
+    }
+
+    /// Version of a row.
+    pub(crate) fn version(&self, row: RowRef) -> Result<u64, ReadError> {
+        match self.part(row)? {
+            Part::Memory(recent) => Ok(recent.document(row.row).version),
+            Part::Disk(live) => live.segment.version(row.row),
         }
     }
 

@@ -3,12 +3,17 @@
 //! A writer replaces all documents again and again, each time in one batch with one version; a sealer freezes, builds,
 //! brings the table id -> place up to date and only then publishes, without stopping the writer; readers check that every
 //! view has each document once, all of one version.
+//!
+//! And while segments are merged: a writer overwrites one document at a time, so that segments hold many live rows and
+//! rows die in the middle of a merge; readers check that each is there once, and never older than it was.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use granum_index::{Document, Index, Options, Params, Place, Query, SegmentId};
+use granum_index::{
+    Document, Index, MergeError, MergePlan, OpenError, Options, Params, Place, Query, SegmentId, SegmentRef, verify,
+};
 use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorField, VectorKind};
 
 const DOCUMENTS: u64 = 100;
@@ -24,6 +29,21 @@ fn document(number: u64, version: u64) -> Document {
         version,
         payload: [].into(),
         vectors,
+    }
+}
+
+fn schema() -> Schema {
+    let kind = VectorKind::Dense { dimension: 2 };
+    let field = VectorField {
+        name: "v".into(),
+        kind,
+        distance: Distance::Dot,
+        fine: Fine::F32,
+        embedder: None,
+    };
+    Schema {
+        vectors: vec![field],
+        ..Schema::default()
     }
 }
 
@@ -60,24 +80,7 @@ fn check(index: &Index) -> u64 {
 #[test]
 fn views_are_whole_while_others_write_and_seal() {
     let directory = tempfile::tempdir().unwrap();
-    let kind = VectorKind::Dense { dimension: 2 };
-    let field = VectorField {
-        name: "v".into(),
-        kind,
-        distance: Distance::Dot,
-        fine: Fine::F32,
-        embedder: None,
-    };
-    let index = Index::open(
-        directory.path(),
-        Schema {
-            vectors: vec![field],
-            ..Schema::default()
-        },
-        Options::default(),
-        &[],
-    )
-    .unwrap();
+    let index = Index::open(directory.path(), schema(), Options::default(), &[]).unwrap();
     let places: Mutex<BTreeMap<DocId, Place>> = Mutex::default();
     let (is_sealed, version) = (AtomicBool::new(false), AtomicU64::new(0));
     let write = || {
@@ -118,4 +121,118 @@ fn views_are_whole_while_others_write_and_seal() {
     });
     assert_eq!(check(&index), version.load(Ordering::SeqCst));
     assert_eq!(index.stats().documents, DOCUMENTS);
+}
+
+/// Lets the others end, also when a check fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+const MERGES: u64 = 12;
+/// Seals for each merge: they go on while it runs.
+const SEALS_PER_MERGE: u64 = 5;
+
+#[test]
+fn views_are_whole_while_others_write_seal_and_merge() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), schema(), Options::default(), &[]).unwrap();
+    let places: Mutex<BTreeMap<DocId, Place>> = Mutex::default();
+    let (is_done, seals_due) = (AtomicBool::new(false), AtomicU64::new(0));
+    // What a node's lock around seals guards: who writes a manifest, and the next id.
+    let manifest: Mutex<(Vec<SegmentRef>, u64)> = Mutex::new((Vec::new(), 1));
+    (0..DOCUMENTS).for_each(|number| assert!(!index.insert(document(number, 0), None).unwrap()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 1.. {
+                if is_done.load(Ordering::SeqCst) {
+                    return;
+                }
+                let number = version * 37 % DOCUMENTS;
+                let mut writer = index.write();
+                let place = places.lock().unwrap().remove(&DocId::Number(number));
+                assert!(
+                    writer.insert(document(number, version), place).unwrap(),
+                    "document {number} was lost"
+                );
+            }
+        });
+        scope.spawn(|| {
+            let mut seen = vec![0; DOCUMENTS as usize];
+            while !is_done.load(Ordering::SeqCst) {
+                let view = index.view();
+                let rows = view.scan(&Filter::default(), None, usize::MAX, &|| false).unwrap();
+                assert_eq!(rows.len() as u64, DOCUMENTS);
+                for ((number, (id, row)), last) in (0..).zip(rows).zip(&mut seen) {
+                    assert_eq!(id, DocId::Number(number));
+                    let (_, version) = view.id(row).unwrap();
+                    assert!(version >= *last, "document {number}: version {version} after {last}");
+                    *last = version;
+                    assert_eq!(view.document(row).unwrap(), document(number, version));
+                }
+            }
+        });
+        scope.spawn(|| {
+            while !is_done.load(Ordering::SeqCst) {
+                let due = seals_due.load(Ordering::SeqCst);
+                if due == 0 {
+                    std::thread::yield_now();
+                    continue;
+                }
+                let mut manifest = manifest.lock().unwrap();
+                let frozen = index.freeze(SegmentId(manifest.1));
+                manifest.1 += 1;
+                let built = index.build(&frozen).unwrap();
+                for (id, place) in built.ids() {
+                    places.lock().unwrap().insert(id.clone(), place);
+                }
+                manifest.0 = built.segments().to_vec();
+                index.publish(built);
+                index.remove_unreferenced(&manifest.0).unwrap();
+                seals_due.fetch_sub(1, Ordering::SeqCst);
+            }
+        });
+        let _done = Done(&is_done);
+        for _ in 0..MERGES {
+            seals_due.fetch_max(SEALS_PER_MERGE, Ordering::SeqCst);
+            let (plan, next) = loop {
+                let mut manifest = manifest.lock().unwrap();
+                if manifest.0.len() < 2 {
+                    // A seal that nothing was written before makes no segment.
+                    seals_due.fetch_max(1, Ordering::SeqCst);
+                    drop(manifest);
+                    std::thread::yield_now();
+                    continue;
+                }
+                manifest.1 += 1;
+                let segments = manifest.0.iter().map(|segment| segment.id).collect();
+                break (MergePlan { segments, bytes: 0 }, SegmentId(manifest.1 - 1));
+            };
+            let mut merged = match index.merge(&plan, next, &|_| false) {
+                // A seal dropped a source: all its rows have died.
+                Err(MergeError::Gone { .. } | MergeError::Source(OpenError::Io { .. })) => continue,
+                merged => merged.unwrap(),
+            };
+            let moved = {
+                let mut manifest = manifest.lock().unwrap();
+                manifest.0 = index.settle(&mut merged).unwrap();
+                let moved = index.publish_merged(merged);
+                index.remove_unreferenced(&manifest.0).unwrap();
+                moved
+            };
+            for entry in moved.places() {
+                let (id, old, new) = entry.unwrap();
+                if let Some(place) = places.lock().unwrap().get_mut(&id).filter(|place| **place == old) {
+                    *place = new;
+                }
+            }
+            index.forget_moved(moved);
+        }
+    });
+    assert_eq!(index.stats().documents, DOCUMENTS);
+    let manifest = manifest.into_inner().unwrap().0;
+    assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
 }

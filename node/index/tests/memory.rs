@@ -1,12 +1,17 @@
-//! Do sealed vectors stay out of anonymous memory? One test in a process of its own, since it reads the process's memory.
+//! Do sealed vectors stay out of anonymous memory, and what passes through a merge too? One test in a process of its own,
+//! since it reads the process's memory.
 #![cfg(target_os = "linux")]
 
-use granum_index::{Document, Index, Options, Params, Query, SegmentId, SegmentRef};
+use std::cell::Cell;
+
+use granum_index::{Document, Index, MergePlan, Options, Params, Query, SegmentId, SegmentRef};
 use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorField, VectorKind};
 
 const DIMENSION: usize = 1024;
 const ROWS: u64 = 8192;
-/// Growth allowed while all rows of 32 MiB of vectors are opened and scored.
+/// Bytes of a payload, which doesn't pack well.
+const PAYLOAD_BYTES: u64 = 1500;
+/// Growth allowed while all rows of 32 MiB of vectors are opened and scored, and merged with 12 MiB of payload.
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
 fn schema() -> Schema {
@@ -34,6 +39,14 @@ fn vector(number: u64) -> Vector {
     ))
 }
 
+fn payload(number: u64) -> Vec<u8> {
+    let letter =
+        |at: u64| b'a' + (number.wrapping_mul(6364136223846793005).wrapping_add(at * at * 7919) >> 7) as u8 % 26;
+    let text = (0..PAYLOAD_BYTES).map(letter).collect();
+    let text = String::from_utf8(text).unwrap();
+    format!(r#"{{"text": "{text}"}}"#).into_bytes()
+}
+
 /// Anonymous resident memory of this process, in bytes.
 fn anonymous_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -53,7 +66,7 @@ fn seal(directory: &std::path::Path) -> Vec<SegmentRef> {
                     Document {
                         id: DocId::Number(number),
                         version: 1,
-                        payload: [].into(),
+                        payload: payload(number).into(),
                         vectors,
                     },
                     None,
@@ -68,7 +81,7 @@ fn seal(directory: &std::path::Path) -> Vec<SegmentRef> {
 }
 
 #[test]
-fn sealed_vectors_do_not_grow_anonymous_memory() {
+fn sealed_vectors_and_merges_do_not_grow_anonymous_memory() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = seal(directory.path());
     let before = anonymous_bytes();
@@ -88,4 +101,27 @@ fn sealed_vectors_do_not_grow_anonymous_memory() {
     }
     let growth = anonymous_bytes().saturating_sub(before);
     assert!(growth < GROWTH_BYTES_MAX, "anonymous memory grew by {growth} bytes");
+
+    let plan = MergePlan {
+        segments: manifest.iter().map(|segment| segment.id).collect(),
+        bytes: 0,
+    };
+    let before = anonymous_bytes();
+    let (most, asked) = (Cell::new(0), Cell::new(0));
+    let pace = |_| {
+        most.set(most.get().max(anonymous_bytes().saturating_sub(before)));
+        asked.set(asked.get() + 1);
+        false
+    };
+    let merged = index.merge(&plan, SegmentId(99), &pace).unwrap();
+    assert!(
+        merged.bytes() > 36 << 20 && asked.get() > 100,
+        "{} bytes",
+        merged.bytes()
+    );
+    assert!(
+        most.get() < GROWTH_BYTES_MAX,
+        "anonymous memory grew by {} bytes",
+        most.get()
+    );
 }

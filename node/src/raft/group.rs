@@ -147,10 +147,8 @@ impl Group {
             return Err(Failure::Invalid(problem));
         }
         self.check_fault()?;
-        if !self.log.accepts_writes() {
-            return Err(Failure::ReadOnly(
-                "the log takes no writes: the disk is nearly full".into(),
-            ));
+        if let Some(problem) = self.log.no_room(self.shard.0) {
+            return Err(Failure::ReadOnly(problem));
         }
         let charge = command.len().max(CHARGE_BYTES_MIN).div_ceil(CHARGE_BYTES_MIN) as u32;
         let permit = self.in_flight.clone().try_acquire_many_owned(charge).map_err(|_| {
@@ -326,18 +324,19 @@ impl Group {
         }
         if status.leader {
             self.propose_seal().await;
-        } else if status.leader_node != 0 {
-            let asked = self
-                .peers
-                .request_seal(status.leader_node, self.shard.0, status.leader_replica)
-                .await;
-            if let Err(status) = asked {
-                tracing::debug!(
-                    shard = self.shard.0,
-                    why = status.message(),
-                    "the leader was not asked for a seal"
-                );
-            }
+        } else {
+            self.ask_leader_for_seal(&status).await;
+        }
+    }
+
+    /// Asks the leader for a seal point: only it can propose one. It answers whether or not it thought one needed.
+    pub(super) async fn ask_leader_for_seal(&self, status: &GroupStatus) {
+        if status.leader_node == 0 {
+            return;
+        }
+        let (node, shard, replica) = (status.leader_node, self.shard.0, status.leader_replica);
+        if let Err(status) = self.peers.request_seal(node, shard, replica).await {
+            tracing::debug!(shard, why = status.message(), "the leader was not asked for a seal");
         }
     }
 

@@ -226,10 +226,12 @@ impl Groups {
     }
 }
 
-/// Turns seal points into seals, and proposes one where this replica leads and its state machine wants it.
+/// Turns seal points into seals, and proposes one where this replica leads and its state machine wants it. Where it follows,
+/// and memory is short, the leader is asked: the follower may hold more shards than the leader's node.
 async fn keep(group: Arc<Group>, stop: CancellationToken) {
     let progress = group.progress.clone();
     let mut sealed = progress.sealed.subscribe();
+    let mut asked: Option<Instant> = None;
     loop {
         let pending = progress.seal_point.load(Ordering::Acquire);
         if pending > *sealed.borrow_and_update() {
@@ -242,8 +244,16 @@ async fn keep(group: Arc<Group>, stop: CancellationToken) {
                 _ = tokio::time::timeout(WATCH_INTERVAL, sealed.changed()) => continue,
             }
         }
-        if group.machine.wants_seal() && group.status().leader && group.propose_seal().await {
-            continue;
+        if group.machine.wants_seal() {
+            let status = group.status();
+            if status.leader && group.propose_seal().await {
+                continue;
+            }
+            let lately = asked.is_some_and(|asked| asked.elapsed() < WATCH_INTERVAL);
+            if !status.leader && !lately && group.machine.is_short_of_memory() {
+                group.ask_leader_for_seal(&status).await;
+                asked = Some(Instant::now());
+            }
         }
         tokio::select! {
             _ = stop.cancelled() => return,

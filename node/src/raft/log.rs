@@ -18,9 +18,9 @@
 //! - A segment is freed when no group needs it. What little an idle group has in the oldest segment (vote, bounds, few
 //!   entries) is carried forward; a group with more pins it, and [`Log::oldest_pinned`] names that group so that its
 //!   shard can be sealed.
-//! - The disk is never filled: below the watermark [`Log::accepts_writes`] says no, so that proposals are refused
-//!   before they become entries; when even the current segment is full an append fails with `StorageFull`, the group is
-//!   as it was, and can be opened again.
+//! - The disk is never filled: below the watermark [`Log::no_room`] says why, so that proposals are refused
+//!   before they become entries (those of the register last: they free space); when even the current segment is full an
+//!   append fails with `StorageFull`, the group is as it was, and can be opened again.
 //! - An error of the disk itself ends the log: after a failed sync nobody knows what is durable. It must be opened anew.
 
 #[cfg(test)]
@@ -52,6 +52,9 @@ pub use queue::{LogStats, SYNC_BUCKETS_MICROS};
 use crate::disk::{DiskError, SharedDisk};
 use crate::raft::type_config::GroupId;
 use queue::{Item, Shared};
+
+/// The register.
+const REGISTER_GROUP: GroupId = granum_model::ids::REGISTER.0;
 
 /// How a log is laid out and bounded.
 #[derive(Clone, Debug)]
@@ -327,9 +330,28 @@ impl Log {
         written.await.map_err(|_| self.shared.closed_error())?
     }
 
-    /// Whether there is room for new proposals. To be asked before each one: what is already an entry must be appended.
+    /// Whether there is room for new proposals of shards. To be asked before each one: what is already an entry must be appended.
     pub fn accepts_writes(&self) -> bool {
         self.shared.accepts_writes.load(Ordering::Acquire)
+    }
+
+    /// Why there is no room for a new proposal of a group, and what to do about it; `None`: there is room.
+    pub fn no_room(&self, group: GroupId) -> Option<String> {
+        let accepts = match group {
+            REGISTER_GROUP => self.shared.accepts_register.load(Ordering::Acquire),
+            _ => self.accepts_writes(),
+        };
+        let (shared, options) = (&self.shared, &self.shared.options);
+        (!accepts).then(|| {
+            format!(
+                "the disk is nearly full: {} bytes are free, and writes are taken from {} on (free_space_min_bytes) \
+                 if the log's next file of {} fits too; delete a collection or enlarge the disk, and they go on by \
+                 themselves; reads have not stopped",
+                shared.available_bytes.load(Ordering::Relaxed),
+                options.reserve_bytes,
+                options.segment_bytes
+            )
+        })
     }
 
     /// The group whose oldest entry stands furthest back, and the bytes of log from there to the end. Over the log's

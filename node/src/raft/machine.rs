@@ -1,12 +1,15 @@
 //! How do committed entries reach a [`StateMachine`], and how do its seals become Raft's snapshots?
 //!
-//! openraft runs this beside its core, on a task of the group's own; the calls themselves block (they may wait for
-//! memory, they read and write files) and so run on blocking threads. Entries are applied in order, in batches, each
-//! client answered as soon as its entry is in. A [`Fault`] ends the group; what it was stays readable in [`Progress`].
+//! openraft runs this beside its core, on a task of the group's own; the calls themselves block (they read and write
+//! files) and so run on blocking threads. Entries are applied in order, in batches, each client answered as soon as its
+//! entry is in. Where memory is short a follower's task waits between two entries ([`Pressure`]); the core goes on voting,
+//! appending and answering heartbeats meanwhile. A [`Fault`] ends the group; what it was stays readable in [`Progress`].
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -16,10 +19,12 @@ use tokio::sync::{Notify, watch};
 
 use super::type_config::{Applied, CommittedLeader, Entry, LogId, Payload, Peer, StoredMembership, TypeConfig};
 use super::wire;
-use crate::shard::{self, Fault, LogPosition, Sealed, SnapshotFiles, StateMachine};
+use crate::shard::{self, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine};
 
 /// Most entries handed to a blocking thread at once.
 const APPLY_BATCH_ENTRIES: usize = 64;
+/// Longest time between two looks whether there is memory again.
+const PRESSURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Files of a snapshot; `None` where openraft asks for metadata only (a seal that was just built).
 pub type SnapshotData = Option<Arc<SnapshotFiles>>;
@@ -87,6 +92,22 @@ impl Machine {
         })
     }
 
+    /// Waits until memory was freed, or might have been. The seal is made here where it is this replica's: openraft asks for
+    /// one through the very task that waits.
+    async fn wait_for_memory(&self) -> io::Result<()> {
+        match self.machine.pressure() {
+            Pressure::None => {}
+            Pressure::Seal => {
+                self.blocking(|machine| machine.seal()).await?;
+            }
+            Pressure::Others(mut changes) => {
+                // Closed or late: it is looked at again in either case.
+                let _ = tokio::time::timeout(PRESSURE_INTERVAL, changes.changed()).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs `work` on a blocking thread; its fault, or a panic, stops the group.
     async fn blocking<T, F>(&self, work: F) -> io::Result<T>
     where
@@ -111,13 +132,16 @@ where
     }
 }
 
-/// Applies `batch` in order, answering each client at once.
-fn apply_batch(
-    machine: &dyn StateMachine,
-    progress: &Progress,
-    batch: Vec<EntryResponder<TypeConfig>>,
-) -> Result<(), Fault> {
-    for (entry, responder) in batch {
+type Batch = VecDeque<EntryResponder<TypeConfig>>;
+
+/// Applies `batch` in order, answering each client at once, as far as memory reaches; what is left waits for some.
+fn apply_batch(machine: &dyn StateMachine, progress: &Progress, mut batch: Batch) -> Result<Batch, Fault> {
+    while let Some((entry, responder)) = batch.pop_front() {
+        // Whoever waits for an answer was admitted by this leader: its entry is not kept waiting.
+        if responder.is_none() && !matches!(machine.pressure(), Pressure::None) {
+            batch.push_front((entry, responder));
+            break;
+        }
         let position = wire::position(entry.log_id);
         let applied = machine.apply(position, entry_for(entry))?;
         if applied.seal_point {
@@ -132,7 +156,7 @@ fn apply_batch(
     if machine.wants_seal() {
         progress.seal_wanted.notify_one();
     }
-    Ok(())
+    Ok(batch)
 }
 
 fn entry_for(entry: Entry) -> shard::Entry {
@@ -186,9 +210,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 Payload::Membership(membership) => Some(StoredMembership::new(Some(entry.log_id), membership.clone())),
                 _ => None,
             });
-            let progress = self.progress.clone();
-            self.blocking(move |machine| apply_batch(machine, &progress, batch))
-                .await?;
+            let mut batch = Batch::from(batch);
+            while !batch.is_empty() {
+                let progress = self.progress.clone();
+                batch = self
+                    .blocking(move |machine| apply_batch(machine, &progress, batch))
+                    .await?;
+                if !batch.is_empty() {
+                    self.wait_for_memory().await?;
+                }
+            }
             self.last = last.or(self.last);
             self.membership = membership.unwrap_or_else(|| self.membership.clone());
         }
@@ -246,3 +277,6 @@ impl RaftSnapshotBuilder<TypeConfig> for Sealer {
         Ok(Snapshot { meta, snapshot: None })
     }
 }
+
+#[cfg(test)]
+mod tests;

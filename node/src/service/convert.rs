@@ -56,8 +56,8 @@ fn read_params(params: v1::SearchParams) -> Result<Params, Invalid> {
         ef: (params.ef != 0).then_some(params.ef),
         target_recall: (recall != 0.0).then_some(recall),
         verify: match params.verify() {
-            search_params::Verify::Unspecified | search_params::Verify::Bound => Verify::Bound,
-            search_params::Verify::All => Verify::All,
+            search_params::Verify::Unspecified | search_params::Verify::All => Verify::All,
+            search_params::Verify::Bound => Verify::Bound,
             search_params::Verify::None => Verify::None,
         },
     })

@@ -164,15 +164,17 @@ impl Core {
             let reason = format!("fence {}, the epoch is {}", fence.epoch, self.epoch.epoch);
             return Ok(self.refuse(Refusal::Epoch, reason));
         }
-        let mut seal = false;
         if let Some(message) = fence.schema.take() {
             match convert::schema::read(Some(&message)).and_then(|new| check_alteration(&self.schema, new)) {
-                Ok(schema) => seal = self.take_schema(store, schema)?,
+                Ok(schema) => {
+                    store.alter(&schema)?;
+                    self.schema = Arc::new(schema);
+                }
                 Err(invalid) => return Ok(self.refuse(Refusal::Invalid, invalid.to_string())),
             }
         }
         self.epoch = fence;
-        Ok(Step { seal, ..self.done() })
+        Ok(self.done())
     }
 
     /// What was answered to these operations of the request before; `Err`: the refusal.
@@ -296,18 +298,11 @@ impl Core {
             Ok(schema) => schema,
             Err(invalid) => return Ok(self.refuse(Refusal::Invalid, invalid.to_string())),
         };
-        let seal = self.take_schema(store, schema)?;
-        let step = Step { seal, ..self.done() };
+        store.alter(&schema)?;
+        self.schema = Arc::new(schema);
+        let step = self.done();
         self.remember(request, digest, Vec::new(), &step.applied);
         Ok(step)
-    }
-
-    /// Takes a checked schema; whether that is a seal point: new payload indexes are built by the worker that seals.
-    fn take_schema(&mut self, store: &mut dyn Store, schema: Schema) -> Result<bool, Fault> {
-        store.alter(&schema)?;
-        let seal = schema.payload != self.schema.payload;
-        self.schema = Arc::new(schema);
-        Ok(seal)
     }
 
     /// Its part of a manifest.

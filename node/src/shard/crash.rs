@@ -1,5 +1,6 @@
 //! What does a crash leave, at whichever step? Copies of the folder are taken before each change of names while a replica
-//! seals or takes over a snapshot; every one of them must open as the old state or the new, and replay to the same end.
+//! seals, merges or takes over a snapshot; every one of them must open as the old state or the new, and replay to the same
+//! end.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use granum_proto::internal::{Command, EnsureReplicaRequest};
 use tempfile::TempDir;
 
-use super::oracle::{apply, documents, replay, state};
+use super::oracle::{apply, documents, eager, replay, state};
 use super::sample::{delete, fence, put, write};
 use super::{Options, ShardMachine, StateMachine, command};
 use crate::disk::{Disk, DiskError, File, RealDisk};
@@ -119,7 +120,11 @@ impl Disk for Photographer {
 }
 
 fn open(folder: &Path, disk: Arc<dyn Disk>) -> Arc<ShardMachine> {
-    ShardMachine::open(&EnsureReplicaRequest::default(), folder, &Options::new(disk, None)).unwrap()
+    let options = Options {
+        merge: eager(),
+        ..Options::new(disk, None)
+    };
+    ShardMachine::open(&EnsureReplicaRequest::default(), folder, &options).unwrap()
 }
 
 /// Seal points with writes before, between and behind them. Documents die before each but the first, so that each
@@ -170,6 +175,55 @@ fn a_crash_while_sealing_leaves_the_old_seal_or_the_new() {
     let photos = disk.during(|| assert_eq!(machine.seal().unwrap().last.unwrap().index, SECOND_SEAL));
     assert!(photos.len() >= 4, "{} photos", photos.len());
     check(&photos, &machine, &[FIRST_SEAL, SECOND_SEAL]);
+}
+
+/// Segments of each photo.
+fn segments(photos: &[TempDir]) -> BTreeSet<u64> {
+    let of = |photo: &TempDir| open(photo.path(), Arc::new(RealDisk)).stats().index.segments;
+    photos.iter().map(of).collect()
+}
+
+/// Documents die and are replaced behind the seal: a replay still asks for them, and answers what was answered.
+#[test]
+fn a_crash_while_merging_leaves_the_sources_or_the_merged_segment_as_of_the_same_seal() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Photographer::new(folder.path());
+    let machine = open(folder.path(), disk.clone());
+    for (index, command) in (1..).zip(&log()) {
+        apply(&machine, index, command);
+        machine.seal().unwrap();
+    }
+    let merge = || {
+        machine.merge(&|_| {
+            disk.photograph();
+            false
+        })
+    };
+    let photos = disk.during(|| assert_eq!(merge().unwrap().unwrap().sources, 2));
+    assert!(photos.len() >= 6, "{} photos", photos.len());
+    assert_eq!(segments(&photos), [1, 2].into());
+    check(&photos, &machine, &[SECOND_SEAL]);
+}
+
+#[test]
+fn a_crash_while_a_merge_overtakes_a_seal_leaves_either_seal() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Photographer::new(folder.path());
+    let machine = open(folder.path(), disk.clone());
+    for (index, command) in (1..).zip(&log()) {
+        apply(&machine, index, command);
+        if index <= FIRST_SEAL {
+            machine.seal().unwrap();
+        }
+    }
+    // The second seal is frozen: its id is below the merged segment's, its dead rows are told in the source's.
+    let photos = disk.during(|| {
+        assert_eq!(machine.merge(&|_| false).unwrap().unwrap().sources, 1);
+        machine.seal().unwrap();
+    });
+    check(&photos, &machine, &[FIRST_SEAL, SECOND_SEAL]);
+    let photos = disk.during(|| assert!(machine.merge(&|_| false).unwrap().is_some()));
+    check(&photos, &machine, &[SECOND_SEAL]);
 }
 
 #[test]

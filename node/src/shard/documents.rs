@@ -3,14 +3,17 @@
 //! It is a cache of what the segments say. A tag names the manifest it belongs to; when the tag is missing or another, or
 //! sled is damaged, the table is cleared and read anew from the segments. It is written when a segment is about to be
 //! published, never while a command is applied; a place that runs ahead of the segments or names a dead row is harmless,
-//! because whoever uses it asks the index whether that row lives.
+//! because whoever uses it asks the index whether that row lives. A merge moves rows: the index follows places of old
+//! until the table has been brought up to date, which happens beside everything else, a batch at a time, and never over a
+//! place that a seal has entered meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use granum_index::{Place, ReadError, SegmentId};
 use granum_model::DocId;
 
-use crate::codec;
+use crate::codec::{self, CodecError};
 use crate::disk::tree::{Tree, TreeBatch, TreeError};
 
 /// Key of the tag. Keys of documents are encoded ids, which begin with 1, 2 or 3.
@@ -34,7 +37,14 @@ pub struct Documents {
     tree: Tree,
     /// Whether it is complete as of its tag; otherwise it is asked for nothing.
     ready: AtomicBool,
+    /// Whether some places are still those from before a merge: no tag is set meanwhile.
+    moving: AtomicBool,
+    /// One batch is entered or moved at a time.
+    entering: Mutex<()>,
 }
+
+/// Where a document lay and lies.
+pub type Move = (DocId, Place, Place);
 
 impl Documents {
     /// Takes a tree that may hold the table of an earlier run.
@@ -42,6 +52,8 @@ impl Documents {
         Documents {
             tree,
             ready: AtomicBool::new(false),
+            moving: AtomicBool::new(false),
+            entering: Mutex::default(),
         }
     }
 
@@ -53,6 +65,7 @@ impl Documents {
         sealed: impl Iterator<Item = Result<(DocId, Place), ReadError>>,
     ) -> Result<(), ReadError> {
         self.ready.store(false, Ordering::Release);
+        self.moving.store(false, Ordering::Release);
         if !matches!(self.tag(), Ok(Some(found)) if found == tag) {
             let filled = self.refill(sealed)?;
             if let Err(error) = filled.and_then(|()| self.write_tag(tag)) {
@@ -70,12 +83,8 @@ impl Documents {
             return Err(Unready);
         }
         let value = self.tree.get(&id.encode()).map_err(|error| self.distrust(&error))?;
-        let place = value.map(|value| codec::decode::<(u64, u32)>(&value)).transpose();
-        let place = place.map_err(|error| self.distrust(&error))?;
-        Ok(place.map(|(segment, row)| Place {
-            segment: SegmentId(segment),
-            row,
-        }))
+        let place = value.map(|value| decode(&value)).transpose();
+        place.map_err(|error| self.distrust(&error))
     }
 
     /// Enters the documents of a segment that is about to be published.
@@ -88,8 +97,58 @@ impl Documents {
         }
     }
 
+    /// A merge is about to be published: until [`end_moving`](Self::end_moving) the table carries no tag.
+    pub fn begin_moving(&self) {
+        self.moving.store(true, Ordering::Release);
+        if let Err(error) = self.remove_tag() {
+            self.distrust(&error);
+        }
+    }
+
+    /// Moves documents whose entries still name the old places, until `stop`. Whether all were moved; damage in `moves`
+    /// leaves the table unused.
+    pub fn follow(&self, moves: impl Iterator<Item = Result<Move, ReadError>>, stop: &dyn Fn() -> bool) -> bool {
+        let mut moves = moves.peekable();
+        while moves.peek().is_some() && self.ready.load(Ordering::Acquire) {
+            if stop() {
+                return false;
+            }
+            let batch: Result<Vec<Move>, ReadError> = moves.by_ref().take(BATCH_ENTRIES).collect();
+            let moved = match &batch {
+                Ok(batch) => self.move_batch(batch).map_err(|error| self.distrust(&error)),
+                Err(error) => Err(self.distrust(error)),
+            };
+            if moved.is_err() {
+                break;
+            }
+        }
+        true
+    }
+
+    fn move_batch(&self, moves: &[Move]) -> Result<(), TreeError> {
+        let _entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = TreeBatch::new();
+        for (id, old, new) in moves {
+            let key = id.encode();
+            let found = self.tree.get(&key)?.and_then(|value| decode(&value).ok());
+            if found == Some(*old) {
+                batch.insert(&key, &encode(*new));
+            }
+        }
+        self.tree.apply(batch)
+    }
+
+    /// All places are moved, and the table belongs to this seal.
+    pub fn end_moving(&self, tag: Tag) {
+        self.moving.store(false, Ordering::Release);
+        self.tag_as(tag);
+    }
+
     /// Says to which seal the table belongs, now that all its segments are entered.
     pub fn tag_as(&self, tag: Tag) {
+        if self.moving.load(Ordering::Acquire) || !self.ready.load(Ordering::Acquire) {
+            return;
+        }
         if let Err(error) = self.write_tag(tag) {
             self.distrust(&error);
         }
@@ -98,6 +157,7 @@ impl Documents {
     /// Empties the table.
     pub fn clear(&self) {
         self.ready.store(false, Ordering::Release);
+        self.moving.store(false, Ordering::Release);
         if let Err(error) = self.tree.clear() {
             self.distrust(&error);
         }
@@ -117,18 +177,21 @@ impl Documents {
     }
 
     fn insert(&self, places: impl Iterator<Item = (Vec<u8>, Place)>) -> Result<(), TreeError> {
+        let apply = |batch| {
+            let _entering = self.entering.lock().unwrap_or_else(PoisonError::into_inner);
+            self.tree.apply(batch)
+        };
         let mut batch = TreeBatch::new();
         let mut entries = 0;
         for (key, place) in places {
-            let value = codec::encode(&(place.segment.0, place.row)).expect("two numbers are below the bound");
-            batch.insert(&key, &value);
+            batch.insert(&key, &encode(place));
             entries += 1;
             if entries == BATCH_ENTRIES {
-                self.tree.apply(std::mem::take(&mut batch))?;
+                apply(std::mem::take(&mut batch))?;
                 entries = 0;
             }
         }
-        self.tree.apply(batch)
+        apply(batch)
     }
 
     fn tag(&self) -> Result<Option<Tag>, TreeError> {
@@ -158,6 +221,18 @@ impl Documents {
         let _ = self.remove_tag();
         Unready
     }
+}
+
+fn encode(place: Place) -> Vec<u8> {
+    codec::encode(&(place.segment.0, place.row)).expect("two numbers are below the bound")
+}
+
+fn decode(value: &[u8]) -> Result<Place, CodecError> {
+    let (segment, row) = codec::decode(value)?;
+    Ok(Place {
+        segment: SegmentId(segment),
+        row,
+    })
 }
 
 /// The table can't be asked.
@@ -222,6 +297,26 @@ mod tests {
         Documents::new(tree)
             .open(SECOND, std::iter::from_fn(|| panic!("it is there")))
             .unwrap();
+    }
+
+    #[test]
+    fn a_merge_moves_what_no_seal_has_entered_since_and_the_tag_waits_for_it() {
+        let tree = Trees::temporary(DEFAULT_CACHE_BYTES).unwrap().tree("shard").unwrap();
+        let documents = Documents::new(tree.clone());
+        documents.open(FIRST, sealed(0..10_000)).unwrap();
+        documents.begin_moving();
+        let moves = (0..10_000).map(|id| Ok((DocId::Number(id), place(1, id as u32), place(3, id as u32 + 7))));
+        documents.enter([(&DocId::Number(5), place(4, 0))].into_iter());
+        documents.tag_as(SECOND);
+        assert_eq!(documents.tag().unwrap(), None);
+        assert!(!documents.follow(moves.clone(), &|| true));
+        assert_eq!(documents.get(&DocId::Number(6)), Ok(Some(place(1, 6))));
+        assert!(documents.follow(moves, &|| false));
+        assert_eq!(documents.get(&DocId::Number(5)), Ok(Some(place(4, 0))));
+        assert_eq!(documents.get(&DocId::Number(6)), Ok(Some(place(3, 13))));
+        assert_eq!(documents.get(&DocId::Number(9_999)), Ok(Some(place(3, 10_006))));
+        documents.end_moving(SECOND);
+        assert_eq!(documents.tag().unwrap(), Some(SECOND));
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! One replica of a shard: commands in, documents in memory and in sealed segments, pinned views out.
 //!
 //! The deciding is done by [`Core`], pure; this type gives it a [`Staged`] index to read, commits what it decided, and
-//! moves the replica from seal to seal (`sealing`). Three locks, taken in this order: `sealing` (one seal, snapshot or
-//! install at a time), `core` (one command at a time; publishing a segment too, so that no command looks a document up
-//! before and writes after), `standing` (what readers pin; held to commit and to pin, never while anything is read).
+//! moves the replica from seal to seal (`sealing`). Four locks, taken in this order: `merging` (one merge or install at a
+//! time), `sealing` (one seal, snapshot or install at a time, and the end of a merge), `core` (one command at a time;
+//! publishing a segment too, so that no command looks a document up before and writes after), `standing` (what readers
+//! pin; held to commit and to pin, never while anything is read).
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use granum_index::{Frozen, Index, View};
+use granum_index::{Frozen, Index, MergePolicy, View};
 use granum_model::{RequestId, Schema};
 use granum_proto::internal::{self, EnsureReplicaRequest, Epoch, Manifest};
 use granum_proto::status::Failure;
@@ -23,15 +24,20 @@ use super::command::{self, Unreadable};
 use super::core::{Core, Step};
 use super::documents::Documents;
 use super::staged::Staged;
-use super::{Applied, Entry, Fault, LogPosition, Sealed, SnapshotFiles, StateMachine, sealing};
+use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, sealing};
 use crate::disk::SharedDisk;
 use crate::disk::tree::Trees;
+use crate::threads::Threads;
 
 /// Seals that wait to be built. When more are asked for, the last of them is made up for afterwards.
 pub(super) const PENDING_SEALS_MAX: usize = 4;
 
 /// Unsealed bytes from which a replica is worth sealing for the sake of the node's budget.
 const WORTH_SEALING_BYTES: u64 = 1 << 20;
+
+/// Sealed rows whose death is not yet sealed from which a replica is worth sealing, where they are a share of all that is
+/// worth a merge: deletes alone fill no memory, and only what is sealed as dead is merged away.
+const WORTH_SEALING_DEAD_ROWS: u64 = 4096;
 
 /// What a replica is opened with.
 #[derive(Clone, Debug)]
@@ -44,6 +50,10 @@ pub struct Options {
     pub seal_bytes: u64,
     /// Memory of all unsealed documents of the node.
     pub budget: Arc<Budget>,
+    /// Who builds what is derived from sealed segments.
+    pub builders: Threads,
+    /// Which segments are merged.
+    pub merge: MergePolicy,
 }
 
 impl Options {
@@ -54,6 +64,8 @@ impl Options {
             trees,
             seal_bytes: 16 << 20,
             budget: Arc::new(Budget::new(512 << 20)),
+            builders: Threads::new(1),
+            merge: MergePolicy::default(),
         }
     }
 }
@@ -64,12 +76,17 @@ pub struct ShardMachine {
     /// The shard's folder.
     pub(super) directory: PathBuf,
     pub(super) documents: Option<Arc<Documents>>,
+    pub(super) merging: Mutex<()>,
+    /// How many want a merge that runs to end.
+    pub(super) interrupts: AtomicU32,
     pub(super) sealing: Mutex<sealing::Place>,
     pub(super) core: Mutex<Driven>,
     pub(super) standing: RwLock<Standing>,
     sequences: watch::Sender<u64>,
     /// This replica's share of the budget.
     recent_bytes: AtomicU64,
+    /// Its seal points among those that the budget knows to be flushed.
+    flushes: AtomicU64,
     pub(super) snapshots: AtomicU64,
 }
 
@@ -91,7 +108,7 @@ pub(super) struct Driven {
 pub(super) struct Pending {
     pub frozen: Frozen,
     pub point: Sealed,
-    /// All but segments and seal point.
+    /// All but seal point, segments and the id of the next.
     pub manifest: Manifest,
 }
 
@@ -146,11 +163,14 @@ impl ShardMachine {
             options: options.clone(),
             directory: directory.to_owned(),
             documents: opened.documents,
+            merging: Mutex::default(),
+            interrupts: AtomicU32::new(0),
             sealing: Mutex::new(opened.place),
             core: Mutex::new(opened.driven),
             sequences: watch::Sender::new(standing.sequence),
             standing: RwLock::new(standing),
             recent_bytes: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
         }))
     }
@@ -191,8 +211,8 @@ impl ShardMachine {
     /// Refuses new writes while too much is unsealed, on this node as a whole.
     pub fn admit(&self) -> Result<(), Failure> {
         let budget = &self.options.budget;
-        let (used, limit) = (budget.used_bytes(), budget.limit_bytes());
-        if used > limit {
+        if budget.is_exceeded() {
+            let (used, limit) = (budget.used_bytes(), budget.limit_bytes());
             return Err(Failure::Busy(format!(
                 "recent_bytes: {used} bytes are not yet sealed, at most {limit}"
             )));
@@ -235,6 +255,12 @@ impl ShardMachine {
         self.options.budget.change(before, recent_bytes);
     }
 
+    /// Tells it how many seal points of this replica are going to be flushed.
+    pub(super) fn account_flushes(&self, pending: usize) {
+        let before = self.flushes.swap(pending as u64, Ordering::Relaxed);
+        self.options.budget.change_flushes(before, pending as u64);
+    }
+
     /// Tells who waits for a sequence.
     pub(super) fn announce(&self, sequence: u64) {
         self.sequences
@@ -260,6 +286,7 @@ impl ShardMachine {
         let Step { applied, seal } = step;
         if seal {
             driven.freeze(&index);
+            self.account_flushes(driven.pending.len());
         }
         Ok(Applied {
             reply: applied.encode_to_vec().into(),
@@ -287,17 +314,11 @@ impl Driven {
             return;
         }
         self.missed_seal = false;
-        let segment = granum_index::SegmentId(self.next_segment);
-        self.next_segment += 1;
-        let frozen = index.freeze(segment);
-        let manifest = Manifest {
-            next_segment: self.next_segment,
-            ..self.core.write_manifest()
-        };
+        let frozen = index.freeze(self.mint_segment());
         self.pending.push_back(Pending {
             frozen,
             point: self.applied.clone(),
-            manifest,
+            manifest: self.core.write_manifest(),
         });
     }
 }
@@ -305,6 +326,7 @@ impl Driven {
 impl Drop for ShardMachine {
     fn drop(&mut self) {
         self.account(0);
+        self.account_flushes(0);
     }
 }
 
@@ -352,10 +374,22 @@ impl StateMachine for ShardMachine {
     }
 
     fn wants_seal(&self) -> bool {
-        let unsealed = self.index().stats().unfrozen_bytes;
+        let stats = self.index().stats();
+        let unsealed = stats.unfrozen_bytes;
         let budget = &self.options.budget;
         let crowded = budget.used_bytes() > budget.limit_bytes() / 2 && unsealed >= WORTH_SEALING_BYTES;
-        (unsealed >= self.options.seal_bytes || crowded) && self.lock_core().pending.is_empty()
+        let died = stats.unsealed_dead_rows;
+        let worn =
+            died >= WORTH_SEALING_DEAD_ROWS && died * 100 >= stats.segment_rows * self.options.merge.dead_percent;
+        (unsealed >= self.options.seal_bytes || crowded || worn) && self.lock_core().pending.is_empty()
+    }
+
+    fn is_short_of_memory(&self) -> bool {
+        self.options.budget.is_exceeded()
+    }
+
+    fn pressure(&self) -> Pressure {
+        self.options.budget.pressure(self.flushes.load(Ordering::Relaxed))
     }
 
     fn seal(&self) -> Result<Sealed, Fault> {

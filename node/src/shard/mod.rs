@@ -16,12 +16,14 @@ mod files;
 pub mod frame;
 pub mod machine;
 pub mod manifest;
+pub mod merging;
 #[cfg(test)]
 mod oracle;
 mod point;
 pub mod register;
 #[cfg(test)]
 pub(crate) mod sample;
+mod seal_error;
 pub(crate) mod sealing;
 mod staged;
 
@@ -29,10 +31,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 pub use budget::Budget;
 pub use files::OwnedDirectory;
 pub use machine::{Options, Pinned, ShardMachine, ShardStats};
+pub use merging::{MergeDone, NotMerged};
 pub use register::RegisterMachine;
 pub use sealing::tree_name;
 
@@ -114,6 +118,17 @@ pub struct Applied {
     pub seal_point: bool,
 }
 
+/// What stands between an entry and the memory it takes.
+#[derive(Debug)]
+pub enum Pressure {
+    /// Nothing: it can be applied.
+    None,
+    /// A seal point of this very replica: [`StateMachine::seal`] frees its memory.
+    Seal,
+    /// Seal points of other replicas of the node: something changes when one is flushed.
+    Others(watch::Receiver<()>),
+}
+
 /// What a Raft group drives. Two kinds: a shard's documents and the register.
 pub trait StateMachine: Send + Sync + 'static {
     /// What stands sealed on disk.
@@ -125,6 +140,17 @@ pub trait StateMachine: Send + Sync + 'static {
 
     /// Whether so much is unsealed that the leader should propose a `Seal` command now.
     fn wants_seal(&self) -> bool;
+
+    /// Whether memory for unsealed documents is used up, on the node as a whole.
+    fn is_short_of_memory(&self) -> bool {
+        false
+    }
+
+    /// Whether memory for unsealed documents is used up, and what will free some. Asked before each entry of a replica that
+    /// does not lead.
+    fn pressure(&self) -> Pressure {
+        Pressure::None
+    }
 
     /// Makes the newest seal point durable and returns what is sealed then: for a shard the last `Seal` command applied,
     /// for the register the last entry applied. Slow (it writes and syncs files): called on a worker, never by apply.

@@ -1,11 +1,12 @@
-//! Does a shard's machine do what a map would do? Random commands against [`MapStore`], through seals, crashes, restarts
-//! and snapshots; and the small documents that the shard's other tests are made of.
+//! Does a shard's machine do what a map would do? Random commands against [`MapStore`], through seals, merges, crashes,
+//! restarts and snapshots; and the small documents that the shard's other tests are made of.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use granum_index::Document;
+use granum_index::{Document, MergePolicy};
 use granum_model::{DocId, Filter, RequestId, Schema};
 use granum_proto::internal::{self, Command, EnsureReplicaRequest, Operation, WriteBatch, operation};
 use granum_proto::v1::document_write::{Condition, condition};
@@ -48,6 +49,16 @@ impl Store for MapStore {
     }
 }
 
+/// Merges whenever there is more than one segment, or a dead row.
+pub(super) fn eager() -> MergePolicy {
+    MergePolicy {
+        segments_max: 1,
+        dead_percent: 1,
+        floor_bytes: 0,
+        ..MergePolicy::default()
+    }
+}
+
 /// What happens to a replica.
 #[derive(Clone, Debug)]
 enum Event {
@@ -55,8 +66,10 @@ enum Event {
     Commit(Command),
     /// The worker seals what is to be sealed.
     Seal,
-    /// The process dies and comes back.
-    Restart,
+    /// Workers merge what is to be merged; meanwhile these commands are committed, and sealed where they say so.
+    Merge(Vec<Command>),
+    /// The process dies and comes back, with the table of documents or without.
+    Restart { keeps_table: bool },
     /// The replica is replaced by a snapshot of the one that never restarts.
     Install,
 }
@@ -110,7 +123,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         20 => commands().prop_map(Event::Commit),
         3 => Just(Event::Seal),
-        2 => Just(Event::Restart),
+        3 => prop::collection::vec(commands(), 0..4).prop_map(Event::Merge),
+        2 => any::<bool>().prop_map(|keeps_table| Event::Restart { keeps_table }),
         1 => Just(Event::Install),
     ];
     prop::collection::vec(event, 1..60)
@@ -139,6 +153,7 @@ impl Replica {
         let budget = Arc::new(Budget::new(1 << 30));
         Options {
             budget,
+            merge: eager(),
             ..Options::new(Arc::new(RealDisk), self.trees.clone())
         }
     }
@@ -213,26 +228,57 @@ fn file_names(directory: &Path) -> BTreeSet<String> {
         .collect()
 }
 
+/// What was committed, and what it must come to.
+struct World {
+    core: Core,
+    model: MapStore,
+    log: Vec<Command>,
+}
+
+impl World {
+    fn commit(&mut self, command: Command, replicas: &[&Replica]) {
+        self.log.push(command.clone());
+        let expected = self.core.apply(&mut self.model, command.clone()).unwrap().applied;
+        for replica in replicas {
+            assert_eq!(apply(replica.machine(), self.log.len() as u64, &command), expected);
+        }
+    }
+}
+
 /// Runs `events` on a model, a replica that never restarts and one that does; they must agree all the way.
 fn check_events(events: Vec<Event>) {
-    let (mut core, mut model) = (Core::unborn(), MapStore::default());
+    let mut world = World {
+        core: Core::unborn(),
+        model: MapStore::default(),
+        log: Vec::new(),
+    };
     let (steady, mut unlucky) = (Replica::new(true), Replica::new(false));
-    let mut log: Vec<Command> = Vec::new();
     for event in [Event::Commit(fence(1))].into_iter().chain(events) {
         match event {
             Event::Commit(command) => {
-                log.push(command.clone());
-                let index = log.len() as u64;
-                let expected = core.apply(&mut model, command.clone()).unwrap().applied;
-                assert_eq!(apply(steady.machine(), index, &command), expected);
-                assert_eq!(apply(unlucky.machine(), index, &command), expected);
+                world.commit(command, &[&steady, &unlucky]);
             }
             Event::Seal => {
                 unlucky.machine().seal().unwrap();
             }
-            Event::Restart => {
-                unlucky.trees = Some(Trees::temporary(DEFAULT_CACHE_BYTES).unwrap());
-                unlucky.restart(&log);
+            Event::Merge(meanwhile) => {
+                let (waiting, shared) = (RefCell::new(meanwhile.into_iter()), RefCell::new(&mut world));
+                for merging in [&unlucky, &steady] {
+                    let pace = |_| {
+                        if let Some(command) = waiting.borrow_mut().next() {
+                            shared.borrow_mut().commit(command, &[&steady, &unlucky]);
+                            merging.machine().seal().unwrap();
+                        }
+                        false
+                    };
+                    merging.machine().merge(&pace).unwrap();
+                }
+            }
+            Event::Restart { keeps_table } => {
+                if !keeps_table {
+                    unlucky.trees = Some(Trees::temporary(DEFAULT_CACHE_BYTES).unwrap());
+                }
+                unlucky.restart(&world.log);
             }
             Event::Install => {
                 steady.machine().seal().unwrap();
@@ -241,20 +287,25 @@ fn check_events(events: Vec<Event>) {
                         .machine()
                         .install(&snapshot.directory, snapshot.sealed.clone())
                         .unwrap();
-                    replay(unlucky.machine(), &log);
+                    replay(unlucky.machine(), &world.log);
                 }
             }
         }
-        assert_eq!(state(unlucky.machine()), core.write_manifest().encode_to_vec());
+        assert_eq!(state(unlucky.machine()), world.core.write_manifest().encode_to_vec());
     }
     for replica in [&steady, &unlucky] {
-        assert_eq!(documents(replica.machine()), model.documents);
-        assert_eq!(state(replica.machine()), core.write_manifest().encode_to_vec());
+        assert_eq!(documents(replica.machine()), world.model.documents);
+        assert_eq!(state(replica.machine()), world.core.write_manifest().encode_to_vec());
         replica.machine().seal().unwrap();
-        assert_eq!(documents(replica.machine()), model.documents);
+        assert_eq!(documents(replica.machine()), world.model.documents);
     }
-    unlucky.restart(&log);
-    assert_eq!(documents(unlucky.machine()), model.documents);
+    unlucky.restart(&world.log);
+    assert_eq!(documents(unlucky.machine()), world.model.documents);
+    for replica in [&steady, &unlucky] {
+        while replica.machine().merge(&|_| false).unwrap().is_some() {}
+        assert_eq!(documents(replica.machine()), world.model.documents);
+        assert!(replica.machine().stats().index.segments <= 1);
+    }
     let named: BTreeSet<String> = match super::manifest::read(&RealDisk, &unlucky.machine().state_directory()).unwrap()
     {
         Some(opened) => opened
@@ -273,7 +324,7 @@ fn check_events(events: Vec<Event>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
-    fn a_shard_is_equal_to_a_map_through_seals_crashes_and_snapshots(events in events()) {
+    fn a_shard_is_equal_to_a_map_through_seals_merges_crashes_and_snapshots(events in events()) {
         check_events(events);
     }
 }

@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use granum_index::{BuildError, Builder, Index, SegmentRef};
+use granum_index::{Bits, Builder, Index, SegmentRef};
 use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
 use super::documents::{Documents, Tag};
 use super::machine::{Driven, Options, Pending, ShardMachine};
 use super::manifest::{self, MANIFEST_FILE};
+use super::seal_error::SealError;
 use super::{Fault, Sealed, SnapshotFiles, files, point};
 use crate::disk::{Disk, DiskError};
 
@@ -30,9 +31,11 @@ const UNFINISHED_SUFFIX: &str = ".tmp";
 /// What stands on disk.
 pub(super) struct Place {
     /// Number of the state's folder.
-    number: u64,
+    pub number: u64,
     pub sealed: Sealed,
-    segments: Vec<SegmentRef>,
+    pub segments: Vec<SegmentRef>,
+    /// What names the standing manifest.
+    pub tag: Tag,
 }
 
 /// A replica as its folder says.
@@ -74,6 +77,7 @@ pub(super) fn open(options: &Options, birth: &EnsureReplicaRequest, directory: &
             number,
             sealed: loaded.sealed.clone(),
             segments: loaded.segments,
+            tag: loaded.tag,
         },
         driven: loaded.driven,
         index: loaded.index,
@@ -83,16 +87,29 @@ pub(super) fn open(options: &Options, birth: &EnsureReplicaRequest, directory: &
 
 /// How the map wants this collection to be indexed.
 fn index_options(birth: &EnsureReplicaRequest) -> Result<granum_index::Options, Fault> {
-    let builder = match birth.index.as_ref().map_or("", |index| &index.builder) {
-        "" => Builder::Scan,
+    let settings = birth.index.clone().unwrap_or_default();
+    let builder = match &*settings.builder {
+        "" => Builder::Granum,
         "hnsw_rs" => Builder::HnswRs,
+        "codes" => Builder::Codes,
+        "scan" => Builder::Scan,
         other => {
             return Err(Fault::new(format!(
-                "index.builder: {other:?}, must be \"\" or \"hnsw_rs\""
+                "index.builder: {other:?}, must be \"\", \"hnsw_rs\", \"codes\" or \"scan\""
             )));
         }
     };
-    Ok(granum_index::Options { builder })
+    let bits = match settings.bits {
+        0 => Bits::Four,
+        bits => {
+            Bits::from_count(bits).ok_or_else(|| Fault::new(format!("index.bits: {bits}, must be 1, 2, 4 or 8")))?
+        }
+    };
+    Ok(granum_index::Options {
+        builder,
+        bits,
+        seed: birth.collection,
+    })
 }
 
 /// Name of a replica's tree among the node's.
@@ -103,6 +120,7 @@ pub fn tree_name(replica: u64) -> String {
 struct Loaded {
     sealed: Sealed,
     segments: Vec<SegmentRef>,
+    tag: Tag,
     driven: Driven,
     index: Arc<Index>,
 }
@@ -149,6 +167,7 @@ fn load(
     Ok(Loaded {
         sealed,
         segments,
+        tag,
         driven,
         index: Arc::new(index),
     })
@@ -182,7 +201,7 @@ fn standing_number(disk: &dyn Disk, directory: &Path) -> Result<u64, Fault> {
 }
 
 /// The folder of state `number`.
-fn state_directory(directory: &Path, number: u64) -> PathBuf {
+pub(super) fn state_directory(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{STATE_PREFIX}{number:016x}"))
 }
 
@@ -214,14 +233,12 @@ impl ShardMachine {
                 Ok(()) => {}
                 Err(SealError::Full(problem)) => {
                     tracing::warn!(%problem, "not sealed: the disk is full");
+                    // Nobody is to wait for memory that a full disk will not free.
+                    self.account_flushes(0);
                     break;
                 }
                 Err(SealError::Fault(fault)) => return Err(fault),
             }
-        }
-        // What is derived is no part of the seal: searches are right without it.
-        if let Err(error) = self.index().derive() {
-            tracing::warn!(%error, "an index file could not be derived");
         }
         Ok(place.sealed.clone())
     }
@@ -231,6 +248,7 @@ impl ShardMachine {
         let mut driven = self.lock_core();
         if driven.pending.is_empty() && driven.missed_seal {
             driven.freeze(&self.index());
+            self.account_flushes(driven.pending.len());
         }
         driven.pending.front().cloned()
     }
@@ -245,9 +263,11 @@ impl ShardMachine {
             point: Some(point::write(&pending.point)),
             documents: segments.iter().map(|segment| u64::from(segment.live_rows)).sum(),
             segments: manifest::write_segments(&segments),
+            // As of now: a merge may have minted one since the seal point, and be named here.
+            next_segment: self.lock_core().next_segment,
             ..pending.manifest
         };
-        let tag = manifest::write(disk, &state, &manifest).map_err(Fault::from)?;
+        let tag = manifest::write(disk, &state, &manifest)?;
         if let Some(documents) = &self.documents {
             documents.enter(built.ids());
         }
@@ -255,13 +275,14 @@ impl ShardMachine {
             let mut driven = self.lock_core();
             index.publish(built);
             driven.pending.pop_front();
+            // Memory first: who waits for it is not told that nothing will come while it is there.
+            self.account(index.stats().recent_bytes);
+            self.account_flushes(driven.pending.len());
         }
         if let Some(documents) = &self.documents {
             documents.tag_as(tag);
         }
-        place.sealed = pending.point;
-        place.segments = segments;
-        self.account(index.stats().recent_bytes);
+        (place.sealed, place.segments, place.tag) = (pending.point, segments, tag);
         index.remove_unreferenced(&place.segments).map_err(Fault::new)?;
         Ok(())
     }
@@ -294,6 +315,7 @@ impl ShardMachine {
 
     /// Replaces everything by a snapshot.
     pub(super) fn install_snapshot(&self, received: &Path, announced: Sealed) -> Result<(), Fault> {
+        let _merging = self.interrupt_merging();
         let mut place = self.lock_sealing();
         let disk = self.options.disk.as_ref();
         let number = place.number + 1;
@@ -315,12 +337,14 @@ impl ShardMachine {
             number,
             sealed: loaded.sealed,
             segments: loaded.segments,
+            tag: loaded.tag,
         };
         *driven = loaded.driven;
         *self.write_standing() = driven.standing(loaded.index);
         let sequence = driven.core.sequence();
         drop(driven);
         self.account(0);
+        self.account_flushes(0);
         self.announce(sequence);
         disk.remove_dir_all(&old)?;
         Ok(())
@@ -358,29 +382,4 @@ fn move_in(disk: &dyn Disk, received: &Path, unfinished: &Path, announced: &Seal
 fn take_over(disk: &dyn Disk, from: &Path, to: &Path, name: &str) -> Result<(), DiskError> {
     disk.open(&from.join(name))?.sync_data()?;
     disk.hard_link(&from.join(name), &to.join(name))
-}
-
-/// Why a seal was not made.
-enum SealError {
-    /// The disk is full: later, nothing is lost.
-    Full(String),
-    Fault(Fault),
-}
-
-impl From<Fault> for SealError {
-    fn from(fault: Fault) -> SealError {
-        SealError::Fault(fault)
-    }
-}
-
-impl From<BuildError> for SealError {
-    fn from(error: BuildError) -> SealError {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        match &error {
-            BuildError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded) => {
-                SealError::Full(error.to_string())
-            }
-            _ => SealError::Fault(Fault::new(error)),
-        }
-    }
 }

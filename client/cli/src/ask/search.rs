@@ -207,7 +207,7 @@ fn read_level(text: &str) -> Result<ReadLevel, String> {
 fn read_vector(text: &str) -> anyhow::Result<Vec<f32>> {
     if text.trim_start().starts_with('[') {
         let vector: Result<Vec<f32>, _> = serde_json::from_str(text);
-        return vector.map_err(|error| Usage(format!("--vector: {error}")).into());
+        return vector.map_err(|error| Usage(format!("--vector: {text:?} is no list of numbers: {error}")).into());
     }
     let (path, row) = match text.rsplit_once(':') {
         Some((path, row)) => (

@@ -27,6 +27,11 @@ use send::{Pipeline, Report};
 use source::{IdFrom, Source, Texts, Vectors};
 use state::{Identity, Saved, State};
 
+/// How long an import waits for a cluster of which nobody answers.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Shortest time that a request has whose texts must be embedded; the longest that a cluster allows.
+const EMBEDDING_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Load documents from a file of JSON lines
 #[derive(Args, Debug)]
 pub struct Import {
@@ -100,9 +105,14 @@ pub async fn run(command: Import) -> anyhow::Result<()> {
     };
     let mut source = Source::open(&command.file, id, texts, vectors)?;
     source.skip(saved.lines, saved.rows)?;
+    // All that is under way is embedded one text after the other: on a busy machine the last of a thousand waits for minutes.
+    let least_timeout = match command.texts.is_empty() {
+        true => Duration::ZERO,
+        false => EMBEDDING_TIMEOUT,
+    };
     let pipeline = Pipeline {
         // A node or coordinator may be away for a while: each request tries until its own deadline.
-        client: command.connect.patient_client(Duration::from_secs(600))?,
+        client: command.connect.patient_client(PATIENCE, least_timeout)?,
         collection: command.collection.clone(),
         batch_documents: command.batch as usize,
         concurrency: command.concurrency as usize,

@@ -146,7 +146,7 @@ impl Pipeline {
                 if in_doubt > IN_DOUBT_TRIES {
                     return Err(lines_of(
                         &batch,
-                        anyhow!("not known whether they were written: {reason}"),
+                        anyhow!("not all of them were written, or not surely: {reason}"),
                     ));
                 }
                 tokio::time::sleep(IN_DOUBT_PAUSE).await;

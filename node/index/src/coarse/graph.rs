@@ -5,48 +5,44 @@
 //! like all else; a list of 32 links is two cache lines.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bytes::u32_at;
 use crate::document::SegmentId;
 use crate::error::{OpenError, ReadError};
 use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
 use crate::segment::{FileRef, VectorFile, names};
+use crate::simd;
+
+use super::walk::NO_LINK;
 
 const LINKS: usize = 0;
 const ENTRIES: usize = 1;
-/// Fills a list that is shorter than the degree.
-const NO_LINK: u32 = u32::MAX;
 /// Longest list of links.
 const DEGREE_MAX: u32 = 256;
 /// Most entry places.
-pub(super) const ENTRIES_MAX: usize = 64;
+pub(super) const ENTRIES_MAX: usize = 512;
 
 /// Links by place, as a builder makes them.
 pub(super) struct Links {
     pub degree: usize,
-    /// A list a place, best first; cut at `degree`.
-    pub lists: Vec<Vec<u32>>,
+    /// `degree` links a place, best first, filled with [`NO_LINK`].
+    pub table: Vec<u32>,
     pub entries: Vec<u32>,
 }
 
-/// Writes the graph of `vectors`, which are vector `number` of the segment.
+/// Writes the graph of `vectors`.
 pub(super) fn write(
     directory: &Path,
     segment: SegmentId,
-    number: usize,
     vectors: &VectorFile,
     links: &Links,
 ) -> std::io::Result<FileRef> {
-    let mut writer = PagedWriter::create(directory, &names::graph(segment, number))?;
+    let mut writer = PagedWriter::create(directory, &names::graph(segment, vectors.number()))?;
     writer.section()?;
-    for list in &links.lists {
-        let filled = list
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(NO_LINK))
-            .take(links.degree);
-        writer.write(&filled.flat_map(u32::to_le_bytes).collect::<Vec<u8>>())?;
+    for list in links.table.chunks_exact(links.degree) {
+        for link in list {
+            writer.write(&link.to_le_bytes())?;
+        }
     }
     writer.section()?;
     for entry in links.entries.iter().take(ENTRIES_MAX) {
@@ -65,13 +61,12 @@ pub(crate) struct Graph {
     file: PagedFile,
     degree: u64,
     entries: Vec<u32>,
-    is_damaged: AtomicBool,
 }
 
 impl Graph {
     /// Opens the graph of `vectors`, if there is one that fits.
-    pub fn open(directory: &Path, segment: SegmentId, number: usize, vectors: &VectorFile) -> Result<Graph, OpenError> {
-        let file = PagedFile::open(directory, &names::graph(segment, number), None)?;
+    pub fn open(directory: &Path, segment: SegmentId, vectors: &VectorFile) -> Result<Graph, OpenError> {
+        let file = PagedFile::open(directory, &names::graph(segment, vectors.number()), None)?;
         let footer = file.footer();
         let fits = footer.kind == Kind::Graph
             && footer.segment == segment.0
@@ -89,12 +84,7 @@ impl Graph {
         if entries.is_empty() || entries.iter().any(|entry| u64::from(*entry) >= footer.rows) {
             return Err(file.malformed("entry places out of range").into());
         }
-        Ok(Graph {
-            file,
-            degree,
-            entries,
-            is_damaged: AtomicBool::new(false),
-        })
+        Ok(Graph { file, degree, entries })
     }
 
     /// Where a walk begins.
@@ -107,22 +97,12 @@ impl Graph {
         self.file.footer().rows
     }
 
-    /// The places that `place` leads to.
-    pub fn links(&self, place: u32) -> Result<impl Iterator<Item = u32> + '_, ReadError> {
-        let start = u64::from(place) * self.degree * 4;
-        let list = self.file.bytes(LINKS, start..start + self.degree * 4)?;
-        let links = list.chunks_exact(4).filter_map(|bytes| u32_at(bytes, 0));
-        Ok(links.filter(|link| u64::from(*link) < self.places()))
-    }
-
     /// Checks every page and every link.
     pub fn check(&self) -> Result<(), ReadError> {
-        let section = self.file.section(LINKS)?;
-        let links = section.chunks_exact(4).filter_map(|bytes| u32_at(bytes, 0));
-        match links
-            .into_iter()
-            .find(|link| *link != NO_LINK && u64::from(*link) >= self.places())
-        {
+        self.file.check_all()?;
+        let links = simd::words(self.file.section(LINKS)?);
+        let is_far = |link: &&u32| **link != NO_LINK && u64::from(**link) >= self.places();
+        match links.iter().find(is_far) {
             Some(link) => Err(self
                 .file
                 .malformed(format!("a link to place {link} of {}", self.places()))),
@@ -130,13 +110,13 @@ impl Graph {
         }
     }
 
-    /// Whether a page was found damaged: the graph is done without until it is built anew.
-    pub fn is_damaged(&self) -> bool {
-        self.is_damaged.load(Ordering::Relaxed)
+    /// Links of all places: what a search keeps in memory.
+    pub(super) fn piece(&self) -> Result<&[u8], ReadError> {
+        self.file.section(LINKS)
     }
 
-    /// Remembers that a page is damaged.
-    pub fn give_up(&self) {
-        self.is_damaged.store(true, Ordering::Relaxed);
+    /// Links a place.
+    pub(super) fn degree(&self) -> usize {
+        self.degree as usize
     }
 }

@@ -1,16 +1,86 @@
-//! What names candidates before rows are scored in full: a graph over a segment's dense vector, where one was built.
+//! What names candidates before rows are read: codes of a segment's dense vectors, and a graph over them.
 //!
-//! A graph is derived: it lies in a file of its own that no manifest names, fits exactly one vector file (by fingerprint),
-//! and a segment without one, or with a damaged one, is scanned. [`build`] makes one with hnsw_rs when the options ask for
-//! it, [`graph`] is its flat form on disk, [`walk`] searches it. Without that option every search is the exact scan.
+//! Both are derived: they lie in files of their own that no manifest names, fit exactly one vector file (by fingerprint),
+//! and a segment without them, or with damaged ones, is scanned exactly. Reading order:
+//!
+//! 1. [`rotate`], [`quantize`], [`estimate`]: RaBitQ. From a vector to a code, from code and query to a score and its bound.
+//! 2. [`codes`]: their file, a row a place. [`graph`]: links between places, a file too.
+//! 3. [`loaded`]: both in memory. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
+//! 4. [`link`]: the builder of graphs; [`cluster`] finds where walks begin; [`build`] is hnsw_rs as another builder.
+//! 5. [`derive`]: which files a vector should have, and makes them.
 
+mod beam;
 pub(crate) mod build;
-pub(crate) mod graph;
-pub(crate) mod walk;
+mod cluster;
+mod codes;
+pub(crate) mod derive;
+pub(crate) mod estimate;
+mod graph;
+mod link;
+mod loaded;
+mod quantize;
+mod rotate;
+pub(crate) mod seek;
+mod walk;
 
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::document::SegmentId;
+use crate::segment::VectorFile;
+use crate::simd::codes::Bits;
+pub(crate) use codes::Codes;
 pub(crate) use graph::Graph;
+use loaded::Loaded;
 
-/// Fewer rows are scanned: that is as fast, and exact.
-pub(crate) const GRAPH_ROWS_MIN: u64 = 1000;
-/// More rows get no graph of hnsw_rs: it takes 3 to 4 KB of memory and 1 to 2 ms a row while it builds.
-pub(crate) const GRAPH_ROWS_MAX: u64 = 200_000;
+/// What was derived from one vector file. Invariant: both files fit it.
+pub(crate) struct Coarse {
+    codes: Codes,
+    graph: Option<Graph>,
+    /// What searches read; `None` of damaged files. Made by whoever asks first.
+    loaded: OnceLock<Option<Loaded>>,
+}
+
+impl Coarse {
+    /// Opens what there is for `vectors`; `None` if there are no codes. Frames are checked now, contents before first use.
+    pub fn open(directory: &Path, segment: SegmentId, vectors: &VectorFile) -> Option<Coarse> {
+        // What can't be opened is missing to `derive`, which builds it anew.
+        let codes = Codes::open(directory, segment, vectors).ok()?;
+        Some(Coarse {
+            codes,
+            graph: Graph::open(directory, segment, vectors).ok(),
+            loaded: OnceLock::new(),
+        })
+    }
+
+    /// Whether it may be searched. Reads all of it the first time.
+    pub fn is_sound(&self) -> bool {
+        self.loaded().is_some()
+    }
+
+    /// Whether somebody has read it and found it damaged.
+    pub fn is_known_damaged(&self) -> bool {
+        self.loaded.get().is_some_and(Option::is_none)
+    }
+
+    fn loaded(&self) -> Option<&Loaded> {
+        self.loaded
+            .get_or_init(|| Loaded::new(&self.codes, self.graph.as_ref()).ok())
+            .as_ref()
+    }
+
+    /// Bits a dimension.
+    pub fn bits(&self) -> Bits {
+        self.codes.quantizer().bits
+    }
+
+    /// Whether there is a graph.
+    pub fn has_graph(&self) -> bool {
+        self.graph.is_some()
+    }
+
+    /// Bytes in memory for searches; 0 before the first.
+    pub fn resident_bytes(&self) -> u64 {
+        self.loaded.get().and_then(Option::as_ref).map_or(0, Loaded::bytes)
+    }
+}

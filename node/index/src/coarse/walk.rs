@@ -1,123 +1,224 @@
-//! Best-first search over a graph's links, scoring full rows: which places are near, having looked at few?
+//! Best-first search along a graph's links, on codes: which places are near, having looked at few?
 //!
-//! The beam of HNSW's lowest layer (Malkov and Yashunin 2016, algorithm 2), begun at all entries. Dead rows are walked
-//! through and not admitted. Nothing is promised of rows it did not see.
+//! The beam search of HNSW's lowest layer (Malkov and Yashunin 2016, algorithm 2) and Vamana, begun at the best few of many
+//! entries. A hop takes the best places not yet walked from, gathers their links that were not seen, scores those together
+//! and merges what is good enough into the beam. Everything is asked for ahead of its use: codes when a link is found to be
+//! new, links when a place enters the beam. Nothing is promised of places that it did not see.
+//!
+//! Places that may be no hits are walked through all the same, where most may be; the caller widens the beam and leaves them
+//! out afterwards. Where few may be, only places that [`pass`](Terrain::passes) are scored, and a link to one that does not
+//! is replaced by the links of that one (ACORN-1, SIGMOD 2024): the graph of those that pass need not hang together.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use super::beam::{Beam, key, of_key};
+use crate::simd;
 
-use super::Graph;
-use crate::error::ReadError;
-use crate::metric::Probe;
-use crate::segment::VectorFile;
+/// Fills a list of links that is shorter than the degree.
+pub(super) const NO_LINK: u32 = u32::MAX;
+/// Places walked from at a time: their links are in flight together. More see places that fewer would not have needed.
+const STRIDE: usize = 2;
+/// Places scored a hop and place walked from, where only some pass.
+const DETOURS: usize = 32;
 
-/// A score and a place, ordered by score, then the smaller place.
-#[derive(Clone, Copy, PartialEq)]
-struct Scored(f32, u32);
+/// What is walked: a graph and a query.
+pub(super) trait Terrain {
+    /// Number of places.
+    fn places(&self) -> u32;
 
-impl Eq for Scored {}
+    /// Where `place` leads to; filled with [`NO_LINK`].
+    fn links(&self, place: u32) -> &[u32];
 
-impl Ord for Scored {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0).then(other.1.cmp(&self.1))
+    /// Whether every place may be scored.
+    #[inline]
+    fn passes_all(&self) -> bool {
+        true
     }
+
+    /// Whether a place may be scored.
+    #[inline]
+    fn passes(&self, place: u32) -> bool {
+        let _ = place;
+        true
+    }
+
+    /// Scores of places, higher is better.
+    fn score(&self, places: &[u32], scores: &mut [f32]);
+
+    /// The links of `place` will be read soon.
+    fn expect_links(&self, place: u32);
+
+    /// `place` will be scored soon.
+    fn expect_score(&self, place: u32);
 }
 
-impl PartialOrd for Scored {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// What a walk found.
-pub(crate) struct Walked {
-    /// Score and place of up to `ef` admitted places, in no order.
-    pub found: Vec<(f32, u32)>,
-    /// Places scored.
+/// A walk's memory, reused from walk to walk.
+#[derive(Debug, Default)]
+pub(super) struct Walker {
+    beam: Beam,
+    seen: Seen,
+    ahead: Vec<u32>,
+    detours: Vec<u32>,
+    scores: Vec<f32>,
+    good: Vec<u32>,
+    fresh: Vec<u64>,
+    /// Places scored by the last walk.
     pub scored: u64,
 }
 
-/// One walk's memory.
-struct Beam {
-    visited: Vec<u64>,
-    /// Best on top: where to go on.
-    ahead: BinaryHeap<Scored>,
-    /// Worst on top: what is kept.
-    kept: BinaryHeap<Reverse<Scored>>,
-    ef: usize,
-    scored: u64,
+/// A byte a place, equal to `mark` where a walk has seen it: the next walk takes the next mark, and all bytes are cleared
+/// once in 255 walks.
+#[derive(Debug, Default)]
+struct Seen {
+    bytes: Vec<u8>,
+    mark: u8,
 }
 
-/// Walks until nothing ahead is better than the worst of `ef` kept. `None`: the graph is damaged.
-pub(crate) fn walk(
-    graph: &Graph,
-    vectors: &VectorFile,
-    probe: &Probe,
-    ef: usize,
-    admits: impl Fn(u32) -> bool,
-) -> Result<Option<Walked>, ReadError> {
-    let mut beam = Beam {
-        visited: vec![0; graph.places().div_ceil(64) as usize],
-        ahead: BinaryHeap::new(),
-        kept: BinaryHeap::with_capacity(ef + 1),
-        ef,
-        scored: 0,
-    };
-    for entry in graph.entries() {
-        beam.look(*entry, vectors, probe, &admits)?;
-    }
-    while let Some(Scored(score, place)) = beam.ahead.pop().filter(|next| !beam.is_worse(next.0)) {
-        debug_assert!(score.is_finite());
-        let Ok(links) = graph.links(place) else {
-            graph.give_up();
-            return Ok(None);
-        };
-        for link in links {
-            beam.look(link, vectors, probe, &admits)?;
+impl Seen {
+    fn begin(&mut self, places: usize) {
+        if self.bytes.len() < places {
+            self.bytes.resize(places, 0);
+        }
+        self.mark = self.mark.wrapping_add(1);
+        if self.mark == 0 {
+            self.bytes.fill(0);
+            self.mark = 1;
         }
     }
-    let found = beam
-        .kept
-        .into_iter()
-        .map(|Reverse(Scored(score, place))| (score, place))
-        .collect();
-    Ok(Some(Walked {
-        found,
-        scored: beam.scored,
-    }))
+
+    /// Whether it is new.
+    fn add(&mut self, place: u32) -> bool {
+        std::mem::replace(&mut self.bytes[place as usize], self.mark) != self.mark
+    }
 }
 
-impl Beam {
-    /// Scores a place once, and keeps it where it is good enough.
-    fn look(
-        &mut self,
-        place: u32,
-        vectors: &VectorFile,
-        probe: &Probe,
-        admits: impl Fn(u32) -> bool,
-    ) -> Result<(), ReadError> {
-        let (word, bit) = (place as usize / 64, 1 << (place % 64));
-        if self.visited[word] & bit != 0 {
-            return Ok(());
+impl Walker {
+    /// Walks from the best `starts` of `entries` until nothing ahead is better than the worst of the `width` best.
+    pub fn walk(&mut self, terrain: &impl Terrain, entries: &[u32], starts: usize, width: usize) {
+        self.beam.begin(width);
+        self.seen.begin(terrain.places() as usize);
+        self.ahead.clear();
+        self.ahead.extend_from_slice(entries);
+        self.scored = entries.len() as u64;
+        self.scores.resize(self.ahead.len(), 0.0);
+        terrain.score(&self.ahead, &mut self.scores);
+        self.begin(entries, starts.min(entries.len()));
+        for at in 0..self.fresh.len() {
+            let (_, place) = of_key(self.fresh[at]);
+            self.seen.add(place);
+            terrain.expect_links(place);
         }
-        self.visited[word] |= bit;
-        self.scored += 1;
-        let score = vectors.score(probe, u64::from(place))?;
-        if self.is_worse(score) {
-            return Ok(());
-        }
-        self.ahead.push(Scored(score, place));
-        if admits(place) {
-            self.kept.push(Reverse(Scored(score, place)));
-            if self.kept.len() > self.ef {
-                self.kept.pop();
+        self.beam.merge(&mut self.fresh);
+        while self.hop(terrain) {}
+    }
+
+    /// Leaves in `fresh` the best `starts` entries.
+    fn begin(&mut self, entries: &[u32], starts: usize) {
+        self.fresh.clear();
+        let mut worst = u64::MAX;
+        for (score, place) in self.scores.iter().zip(entries) {
+            let key = key(*score, *place);
+            if key >= worst {
+                continue;
+            }
+            if self.fresh.len() == starts {
+                self.fresh.pop();
+            }
+            let at = self.fresh.partition_point(|better| *better < key);
+            self.fresh.insert(at, key);
+            if self.fresh.len() == starts {
+                worst = self.fresh[starts - 1];
             }
         }
-        Ok(())
     }
 
-    /// Whether a score is worse than all of a full beam.
-    fn is_worse(&self, score: f32) -> bool {
-        self.kept.len() >= self.ef && self.kept.peek().is_some_and(|worst| score < worst.0.0)
+    /// Score and place of the best, best first.
+    pub fn best(&self) -> impl Iterator<Item = (f32, u32)> + '_ {
+        self.beam.best()
+    }
+
+    /// One step; whether there was one to take.
+    #[inline]
+    fn hop(&mut self, terrain: &impl Terrain) -> bool {
+        self.ahead.clear();
+        let mut walked = 0;
+        while walked < STRIDE
+            && let Some(place) = self.beam.pop()
+        {
+            walked += 1;
+            self.gather(terrain, place);
+        }
+        if walked == 0 {
+            return false;
+        }
+        self.scored += self.ahead.len() as u64;
+        self.scores.resize(self.ahead.len(), 0.0);
+        terrain.score(&self.ahead, &mut self.scores);
+        self.keep(terrain);
+        true
+    }
+
+    /// Adds what `place` leads to and was not seen.
+    #[inline]
+    fn gather(&mut self, terrain: &impl Terrain, place: u32) {
+        let before = self.ahead.len();
+        simd::sift(
+            listed(terrain.links(place)),
+            &mut self.seen.bytes,
+            self.seen.mark,
+            &mut self.ahead,
+        );
+        if terrain.passes_all() {
+            self.ahead[before..]
+                .iter()
+                .for_each(|place| terrain.expect_score(*place));
+            return;
+        }
+        self.detours.clear();
+        let mut end = before;
+        for at in before..self.ahead.len() {
+            let place = self.ahead[at];
+            if terrain.passes(place) {
+                self.ahead[end] = place;
+                end += 1;
+            } else {
+                terrain.expect_links(place);
+                self.detours.push(place);
+            }
+        }
+        self.ahead.truncate(end);
+        for at in 0..self.detours.len() {
+            for link in listed(terrain.links(self.detours[at])) {
+                if self.ahead.len() - before >= DETOURS {
+                    break;
+                }
+                if terrain.passes(*link) && self.seen.add(*link) {
+                    self.ahead.push(*link);
+                }
+            }
+        }
+        self.ahead[before..]
+            .iter()
+            .for_each(|place| terrain.expect_score(*place));
+    }
+
+    /// Takes what is good enough into the beam.
+    #[inline]
+    fn keep(&mut self, terrain: &impl Terrain) {
+        simd::above(&self.scores, self.beam.worst(), &mut self.good);
+        self.fresh.clear();
+        for at in &self.good {
+            let place = self.ahead[*at as usize];
+            terrain.expect_links(place);
+            self.fresh.push(key(self.scores[*at as usize], place));
+        }
+        self.beam.merge(&mut self.fresh);
+    }
+}
+
+/// Links without what fills the list up.
+#[inline]
+fn listed(links: &[u32]) -> &[u32] {
+    match links.last() {
+        Some(&NO_LINK) => &links[..links.partition_point(|link| *link != NO_LINK)],
+        _ => links,
     }
 }

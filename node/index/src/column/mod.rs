@@ -118,6 +118,11 @@ impl Columns {
         sound.find(|column| column.path() == path).cloned()
     }
 
+    /// Whether one of the schema's columns is missing or known to be damaged.
+    pub fn lacks(&self, fields: &[PayloadField]) -> bool {
+        fields.iter().any(|field| !self.has(field) && path_of(field).is_some())
+    }
+
     fn has(&self, field: &PayloadField) -> bool {
         let columns = self.columns.read().unwrap_or_else(PoisonError::into_inner);
         columns.iter().any(|column| column.is_of(field) && !column.is_damaged())

@@ -9,14 +9,17 @@
 //! a content page's when it is first read. Files are mapped, never copied: sealed vectors live in the page cache, not in
 //! anonymous memory. Content pages are bare, so that rows of 2 KiB fill a page exactly.
 //!
-//! [`mod@format`] draws the footer, [`writer`] and [`reader`] follow it, [`rows`] packs vectors into pages, [`io`] maps.
+//! [`mod@format`] draws the footer, [`writer`] and [`reader`] follow it, [`rows`] packs vectors into pages, [`io`] maps;
+//! [`verify`] says which rows must be read.
 
 pub(crate) mod format;
 mod io;
 pub(crate) mod reader;
 pub(crate) mod rows;
+pub(crate) mod verify;
 pub(crate) mod writer;
 
 pub(crate) use format::{Footer, Kind};
+pub(crate) use io::Resident;
 pub(crate) use reader::PagedFile;
 pub(crate) use writer::PagedWriter;

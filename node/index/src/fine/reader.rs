@@ -14,6 +14,7 @@ use super::format::{Footer, PAGE_BYTES, table_pages};
 use super::io;
 use crate::bytes::{index, u32_at};
 use crate::error::{OpenError, ReadError};
+use crate::simd;
 
 /// Invariant: the map is exactly as long as the footer says, and the checksum table is sound.
 pub(crate) struct PagedFile {
@@ -74,6 +75,20 @@ impl PagedFile {
     /// A whole section; empty where there is none of that number.
     pub fn section(&self, number: usize) -> Result<&[u8], ReadError> {
         self.bytes(number, 0..self.section_bytes(number))
+    }
+
+    /// Checks all pages.
+    pub fn check_all(&self) -> Result<(), ReadError> {
+        (0..self.footer.pages).try_for_each(|page| self.check_page(page))
+    }
+
+    /// Asks the processor for bytes that will be read soon; nothing happens where there are none.
+    #[inline]
+    pub fn prefetch(&self, number: usize, range: Range<u64>) {
+        let start = self.footer.sections.get(number).map_or(0, |section| section.offset);
+        if let Some(bytes) = self.map.get(index(start + range.start)..index(start + range.end)) {
+            simd::prefetch(bytes);
+        }
     }
 
     /// Length of a section, 0 where there is none of that number.

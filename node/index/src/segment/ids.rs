@@ -122,7 +122,8 @@ impl Ids {
             .malformed(format!("row {row} of {} in the order of ids", self.rows)))
     }
 
-    fn encoded(&self, row: u32) -> Result<&[u8], ReadError> {
+    /// The encoded id of a row.
+    pub fn encoded(&self, row: u32) -> Result<&[u8], ReadError> {
         self.file.bytes(IDS, self.range(row)?)
     }
 

@@ -5,6 +5,7 @@
 //! {id:016x}.payload                  zstd blocks of JSON, by row                                     (payload)
 //! {id:016x}.vector.{n:02x}           a named vector: dense, sparse or multi; which rows have it      (vectors)
 //! {id:016x}.deleted.{generation:016x} rows that died up to that generation, a new file each time     (deleted)
+//! {id:016x}.codes.{n:02x}            derived from vector n, may be missing                           (coarse)
 //! {id:016x}.graph.{n:02x}            derived from vector n, may be missing                           (coarse)
 //! {id:016x}.column.{field:016x}      derived from a field of the payload, may be missing             (column)
 //! ```
@@ -14,6 +15,7 @@
 pub(crate) mod build;
 pub(crate) mod deleted;
 mod ids;
+pub(crate) mod merge;
 pub(crate) mod names;
 mod payload;
 mod vectors;
@@ -93,7 +95,9 @@ impl Segment {
                     dead = Some(deleted::read(&file)?);
                     continue;
                 }
-                Kind::Graph | Kind::Column => return Err(file.malformed("a derived file, named by a manifest").into()),
+                Kind::Graph | Kind::Codes | Kind::Column => {
+                    return Err(file.malformed("a derived file, named by a manifest").into());
+                }
             }
             files.push(file_ref.clone());
         }
@@ -157,6 +161,14 @@ impl Segment {
 
     pub fn vectors(&self) -> &[VectorFile] {
         &self.vectors
+    }
+
+    /// Bytes that searches keep in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        let coarse = self.vectors.iter().map(|file| file.coarse());
+        coarse
+            .map(|coarse| coarse.as_ref().map_or(0, |coarse| coarse.resident_bytes()))
+            .sum()
     }
 
     pub fn document(&self, row: u32) -> Result<Document, ReadError> {

@@ -23,6 +23,11 @@ pub(crate) fn graph(segment: SegmentId, number: usize) -> String {
     format!("{:016x}.graph.{number:02x}", segment.0)
 }
 
+/// Codes of vector `number`.
+pub(crate) fn codes(segment: SegmentId, number: usize) -> String {
+    format!("{:016x}.codes.{number:02x}", segment.0)
+}
+
 /// Named by its field, not by a place in the schema: what is dropped and what is added move no other column.
 pub(crate) fn column(segment: SegmentId, field: &PayloadField) -> String {
     format!("{:016x}.column.{:016x}", segment.0, column_number(field))
@@ -43,7 +48,7 @@ pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
     let is_hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let known = match rest.split_once('.') {
         None => matches!(rest, "ids" | "payload"),
-        Some(("vector" | "graph", number)) => is_hex(number, 2),
+        Some(("vector" | "graph" | "codes", number)) => is_hex(number, 2),
         Some(("deleted" | "column", number)) => is_hex(number, 16),
         Some(_) => false,
     };
@@ -56,14 +61,16 @@ pub(crate) fn vector_number(name: &str) -> Option<usize> {
     usize::from_str_radix(number, 16).ok()
 }
 
-/// Whether a name is that of a derived file, which no manifest names.
+/// Whether a name is that of a derived file, which no manifest names; also while it is being written, beside whatever else
+/// goes on.
 pub(crate) fn is_derived(name: &str) -> bool {
-    (name.contains(".graph.") && segment_of(name).is_some() && !name.ends_with(UNFINISHED)) || is_column(name)
+    let is_kind = name.contains(".graph.") || name.contains(".codes.") || name.contains(".column.");
+    is_kind && segment_of(name).is_some()
 }
 
-/// Whether a name is that of a column.
+/// Whether a name is that of a column; also while it is being written.
 pub(crate) fn is_column(name: &str) -> bool {
-    segment_of(name).is_some() && name.contains(".column.") && !name.ends_with(UNFINISHED)
+    name.contains(".column.") && segment_of(name).is_some()
 }
 
 #[cfg(test)]
@@ -84,6 +91,7 @@ mod tests {
             payload(id),
             vector(id, 3),
             graph(id, 255),
+            codes(id, 0),
             deleted(id, 7),
             column(id, &field),
             payload(id) + UNFINISHED,

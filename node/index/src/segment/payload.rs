@@ -3,14 +3,15 @@
 //! Sections: 0 blocks, end to end · 1 table of blocks: end of the block u64, its first row u32, zero u32 · 2 end of each
 //! row's JSON within its unpacked block, u32 a row.
 
-use std::path::Path;
-use std::sync::Arc;
+mod writer;
 
-use super::{FileRef, names};
+use std::ops::Range;
+
 use crate::bytes::{field, u32_at};
-use crate::document::{Document, PAYLOAD_BYTES_MAX, SegmentId};
+use crate::document::PAYLOAD_BYTES_MAX;
 use crate::error::ReadError;
-use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
+use crate::fine::PagedFile;
+pub(super) use writer::{PayloadWriter, write};
 
 const BLOCKS: usize = 0;
 const TABLE: usize = 1;
@@ -18,36 +19,19 @@ const ENDS: usize = 2;
 /// Bytes of an entry of the table.
 const ENTRY_BYTES: u64 = 16;
 /// A block is closed when it holds so much: about 4 KiB packed, a page read for a row.
-const BLOCK_BYTES: usize = 16 << 10;
+pub(super) const BLOCK_BYTES: usize = 16 << 10;
 /// What an unpacked block may hold at most: a block not yet closed and the largest payload.
 const BLOCK_BYTES_MAX: usize = BLOCK_BYTES + PAYLOAD_BYTES_MAX;
-const LEVEL: i32 = 3;
 
-pub(super) fn write(directory: &Path, segment: SegmentId, documents: &[Arc<Document>]) -> std::io::Result<FileRef> {
-    let mut writer = PagedWriter::create(directory, &names::payload(segment))?;
-    let mut packer = zstd::bulk::Compressor::new(LEVEL)?;
-    let (mut table, mut ends, mut block) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut packed_end, mut first_row) = (0u64, 0u32);
-    writer.section()?;
-    for (row, document) in (0u32..).zip(documents) {
-        block.extend_from_slice(&document.payload);
-        ends.extend_from_slice(&(block.len() as u32).to_le_bytes());
-        if block.len() >= BLOCK_BYTES || row as usize + 1 == documents.len() {
-            let packed = packer.compress(&block)?;
-            writer.write(&packed)?;
-            packed_end += packed.len() as u64;
-            table.extend_from_slice(&packed_end.to_le_bytes());
-            table.extend_from_slice(&first_row.to_le_bytes());
-            table.extend_from_slice(&[0; 4]);
-            first_row = row + 1;
-            block.clear();
-        }
-    }
-    for section in [&table, &ends] {
-        writer.section()?;
-        writer.write(section)?;
-    }
-    writer.finish(Footer::new(Kind::Payload, segment.0, documents.len() as u64))
+/// A block as it lies on disk.
+pub(super) struct Block<'a> {
+    /// Its rows, at least one.
+    pub rows: Range<u32>,
+    pub packed: &'a [u8],
+    /// End of each row's JSON in the unpacked block, u32 a row.
+    pub ends: &'a [u8],
+    /// At most [`BLOCK_BYTES_MAX`].
+    pub unpacked_bytes: usize,
 }
 
 /// Invariant: the tables have the lengths that rows and blocks ask for.
@@ -78,8 +62,41 @@ impl Payloads {
         Ok((u64::from_le_bytes(field(entry, 0)), u32::from_le_bytes(field(entry, 8))))
     }
 
+    /// Whether `row` is the first of its block.
+    pub fn begins_block(&self, row: u32) -> Result<bool, ReadError> {
+        Ok(self.entry(self.block_of(row)?)?.1 == row)
+    }
+
+    /// A block with its bounds checked.
+    pub fn block(&self, block: u64) -> Result<Block<'_>, ReadError> {
+        let start = if block == 0 { 0 } else { self.entry(block - 1)?.0 };
+        let (end, first_row) = self.entry(block)?;
+        let rows_end = match block + 1 < self.blocks {
+            true => self.entry(block + 1)?.1,
+            false => self.file.footer().rows as u32,
+        };
+        let broken = |problem: String| self.file.malformed(format!("block {block}: {problem}"));
+        if first_row >= rows_end {
+            return Err(broken(format!("rows {first_row}..{rows_end}")));
+        }
+        let unpacked_bytes = self.end_in_block(rows_end - 1)?;
+        if unpacked_bytes > BLOCK_BYTES_MAX {
+            return Err(broken(format!(
+                "{unpacked_bytes} bytes unpacked, at most {BLOCK_BYTES_MAX}"
+            )));
+        }
+        Ok(Block {
+            rows: first_row..rows_end,
+            packed: self.file.bytes(BLOCKS, start..end)?,
+            ends: self
+                .file
+                .bytes(ENDS, u64::from(first_row) * 4..u64::from(rows_end) * 4)?,
+            unpacked_bytes,
+        })
+    }
+
     /// The block that holds `row`: the last that begins at or before it.
-    fn block_of(&self, row: u32) -> Result<u64, ReadError> {
+    pub fn block_of(&self, row: u32) -> Result<u64, ReadError> {
         let (mut low, mut high) = (0, self.blocks);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -104,7 +121,7 @@ pub(crate) struct PayloadCursor<'a> {
     payloads: &'a Payloads,
     unpacker: Option<zstd::bulk::Decompressor<'static>>,
     /// Rows of the block, from its first up to the next one's.
-    rows: std::ops::Range<u32>,
+    rows: Range<u32>,
     block: Vec<u8>,
 }
 
@@ -137,35 +154,22 @@ impl<'a> PayloadCursor<'a> {
         })
     }
 
-    fn unpack(&mut self, block: u64) -> Result<(), ReadError> {
-        let payloads = self.payloads;
-        let start = if block == 0 { 0 } else { payloads.entry(block - 1)?.0 };
-        let (end, first_row) = payloads.entry(block)?;
-        let rows_end = match block + 1 < payloads.blocks {
-            true => payloads.entry(block + 1)?.1,
-            false => payloads.file.footer().rows as u32,
-        };
-        let broken = |problem: String| payloads.file.malformed(format!("block {block}: {problem}"));
-        if first_row >= rows_end {
-            return Err(broken(format!("rows {first_row}..{rows_end}")));
-        }
-        let bytes = payloads.end_in_block(rows_end - 1)?;
-        if bytes > BLOCK_BYTES_MAX {
-            return Err(broken(format!("{bytes} bytes unpacked, at most {BLOCK_BYTES_MAX}")));
-        }
-        let packed = payloads.file.bytes(BLOCKS, start..end)?;
+    fn unpack(&mut self, number: u64) -> Result<(), ReadError> {
+        let block = self.payloads.block(number)?;
+        let broken = |problem: String| self.payloads.file.malformed(format!("block {number}: {problem}"));
         let unpacker = match &mut self.unpacker {
             Some(unpacker) => unpacker,
             none => none.insert(zstd::bulk::Decompressor::new().map_err(|error| broken(error.to_string()))?),
         };
         self.rows = 0..0;
         self.block = unpacker
-            .decompress(packed, bytes)
+            .decompress(block.packed, block.unpacked_bytes)
             .map_err(|error| broken(error.to_string()))?;
-        if self.block.len() != bytes {
-            return Err(broken(format!("{} bytes unpacked, expected {bytes}", self.block.len())));
+        if self.block.len() != block.unpacked_bytes {
+            let (found, expected) = (self.block.len(), block.unpacked_bytes);
+            return Err(broken(format!("{found} bytes unpacked, expected {expected}")));
         }
-        self.rows = first_row..rows_end;
+        self.rows = block.rows;
         Ok(())
     }
 }

@@ -11,10 +11,11 @@ use granum_model::{Dense, Distance, Vector};
 use roaring::RoaringBitmap;
 
 use super::{Segment, SegmentRef, VectorFile, names};
-use crate::coarse::Graph;
+use crate::coarse::{Codes, Graph};
 use crate::column::Column;
 use crate::error::ReadError;
 use crate::fine::PagedFile;
+use crate::fine::writer::UNFINISHED;
 use crate::simd;
 
 /// Most problems listed; more are only counted.
@@ -89,12 +90,18 @@ fn check_files(directory: &Path, reference: &SegmentRef, verified: &mut Verified
     verified.problems_found == before
 }
 
-/// Graphs that are there: frame, pages, links in range. Columns that are there: frame, pages, order, rows in range.
+/// Codes and graphs that are there: frame, pages, factors finite, links in range. Columns that are there: frame, pages,
+/// order, rows in range.
 fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
     for vectors in segment.vectors() {
-        let name = names::graph(segment.id, vectors.number());
-        if directory.join(&name).exists()
-            && let Some(graph) = verified.check(Graph::open(directory, segment.id, vectors.number(), vectors))
+        let is_there = |name: String| directory.join(name).exists();
+        if is_there(names::codes(segment.id, vectors.number()))
+            && let Some(codes) = verified.check(Codes::open(directory, segment.id, vectors))
+        {
+            verified.check(codes.check());
+        }
+        if is_there(names::graph(segment.id, vectors.number()))
+            && let Some(graph) = verified.check(Graph::open(directory, segment.id, vectors))
         {
             verified.check(graph.check());
         }
@@ -103,7 +110,8 @@ fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
         return;
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    for name in names.filter(|name| names::is_column(name) && names::segment_of(name) == Some(segment.id)) {
+    let own = |name: &String| names::is_column(name) && names::segment_of(name) == Some(segment.id);
+    for name in names.filter(|name| own(name) && !name.ends_with(UNFINISHED)) {
         if let Some(Some(column)) = verified.check(Column::open_named(directory, segment, &name)) {
             verified.check(column.check());
         }

@@ -9,11 +9,21 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod codes;
+mod hadamard;
+mod hop;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod plain;
 mod scalar;
 
+pub(crate) use codes::{prefetch, prefetch_words};
 use granum_model::{Dense, Fine};
+pub(crate) use hadamard::hadamard;
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+pub(crate) use hop::{above, finish, sift};
+pub(crate) use plain::{round_to_bytes, scale, squares_and_largest, to_grid, turn};
 
 /// What is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +129,22 @@ pub(crate) fn bytes_of_floats(values: &[f32]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len() * 4) }
 }
 
+/// Little-endian u32s where they lie: `bytes` begin on a boundary of four, as sections of mapped files do.
+pub(crate) fn words(bytes: &[u8]) -> &[u32] {
+    // SAFETY: any four bytes are a u32; the crate builds for little-endian machines only.
+    let (before, words, after) = unsafe { bytes.align_to::<u32>() };
+    assert!(before.is_empty() && after.is_empty(), "not a table of u32");
+    words
+}
+
+/// Little-endian f32s where they lie: `bytes` begin on a boundary of four, as sections of mapped files do.
+pub(crate) fn numbers(bytes: &[u8]) -> &[f32] {
+    // SAFETY: any four bytes are an f32; the crate builds for little-endian machines only.
+    let (before, numbers, after) = unsafe { bytes.align_to::<f32>() };
+    assert!(before.is_empty() && after.is_empty(), "not a table of f32");
+    numbers
+}
+
 /// Components out of little-endian bytes.
 pub(crate) fn components(fine: Fine, bytes: &[u8]) -> Dense {
     match fine {
@@ -135,7 +161,11 @@ pub(crate) fn components(fine: Fine, bytes: &[u8]) -> Dense {
 /// Components as f32, which holds every f16 exactly.
 pub(crate) fn widened(dense: &Dense) -> Vec<f32> {
     match dense {
-        Dense::F16(_) => scalar::widen(bytes_of(dense)).collect(),
+        Dense::F16(bits) => {
+            let mut values = vec![0.0; bits.len()];
+            bits.reinterpret_cast::<f16>().convert_to_f32_slice(&mut values);
+            values
+        }
         Dense::F32(values) => values.clone(),
     }
 }
@@ -170,7 +200,6 @@ fn best() -> Isa {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::f16;
     use proptest::prelude::*;
 
     fn isas() -> Vec<Isa> {

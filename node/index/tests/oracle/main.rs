@@ -1,11 +1,15 @@
-//! Is every answer the one that brute force over a `BTreeMap` gives, whatever was written, sealed and reopened before?
+//! Is every answer the one that brute force over a `BTreeMap` gives, whatever was written, sealed, merged and reopened
+//! before?
 //!
 //! Components are small multiples of 1/4, so that sums are exact in f32 in any order and hits can be compared bit for bit,
 //! ties included.
 
 use std::collections::BTreeMap;
 
-use granum_index::{Found, Frozen, Index, Options, Params, Place, Query, SegmentId, SegmentRef, View};
+use granum_index::{
+    Found, Frozen, Index, MergeError, MergePlan, Merged, Moved, Options, Params, Place, Query, SegmentId, SegmentRef,
+    View,
+};
 use granum_model::DocId;
 use proptest::prelude::*;
 
@@ -19,6 +23,13 @@ enum Step {
     Freeze,
     Publish,
     Reopen,
+    /// Writes the segments at the set bits of the mask as one.
+    Merge(u8),
+    /// Names the merged segment in the manifest.
+    Settle,
+    PublishMerged,
+    /// Brings the table of places up to date with the merge.
+    Move,
     Ask {
         field: usize,
         query: Vec<f32>,
@@ -51,6 +62,9 @@ struct Driver {
     frozen: Vec<(Frozen, Model)>,
     /// The model that the manifest stands for.
     sealed: Model,
+    /// With whether it is settled.
+    merged: Option<(Merged, bool)>,
+    moved: Option<Moved>,
 }
 
 impl Driver {
@@ -67,6 +81,8 @@ impl Driver {
             manifest,
             next: 1,
             frozen: Vec::new(),
+            merged: None,
+            moved: None,
         }
     }
 
@@ -89,6 +105,10 @@ impl Driver {
             }
             Step::Publish => self.publish(),
             Step::Reopen => self.reopen(),
+            Step::Merge(mask) => self.merge(mask),
+            Step::Settle => self.settle(),
+            Step::PublishMerged => self.publish_merged(),
+            Step::Move => self.move_places(),
             Step::Ask {
                 field,
                 query,
@@ -117,7 +137,8 @@ impl Driver {
     }
 
     fn publish(&mut self) {
-        if self.frozen.is_empty() {
+        let is_settled = matches!(self.merged, Some((_, true)));
+        if self.frozen.is_empty() || is_settled {
             return;
         }
         let (frozen, model) = self.frozen.remove(0);
@@ -133,15 +154,70 @@ impl Driver {
         self.index.remove_unreferenced(&self.manifest).unwrap();
     }
 
+    fn merge(&mut self, mask: u8) {
+        let chosen = (0..).zip(&self.manifest).filter(|(bit, _)| mask >> (bit % 8) & 1 == 1);
+        let plan = MergePlan {
+            segments: chosen.map(|(_, segment)| segment.id).collect(),
+            bytes: 0,
+        };
+        if plan.segments.is_empty() || self.moved.is_some() {
+            return;
+        }
+        let next = SegmentId(self.next);
+        let merged = self.index.merge(&plan, next, &|_| false);
+        if self.merged.is_some() {
+            assert!(matches!(merged, Err(MergeError::Busy)));
+            return;
+        }
+        self.next += 1;
+        self.merged = Some((merged.unwrap(), false));
+    }
+
+    fn settle(&mut self) {
+        if let Some((merged, false)) = &mut self.merged {
+            self.manifest = self.index.settle(merged).unwrap();
+            let live_rows = self.manifest.iter().map(|segment| u64::from(segment.live_rows));
+            assert_eq!(live_rows.sum::<u64>(), self.sealed.len() as u64);
+            self.merged.as_mut().unwrap().1 = true;
+        }
+    }
+
+    fn publish_merged(&mut self) {
+        self.settle();
+        if let Some((merged, _)) = self.merged.take() {
+            self.moved = Some(self.index.publish_merged(merged));
+            self.index.remove_unreferenced(&self.manifest).unwrap();
+        }
+    }
+
+    fn move_places(&mut self) {
+        let Some(moved) = self.moved.take() else { return };
+        for entry in moved.places() {
+            let (id, old, new) = entry.unwrap();
+            if let Some(place) = self.places.get_mut(&id).filter(|place| **place == old) {
+                *place = new;
+            }
+        }
+        self.index.forget_moved(moved);
+    }
+
     /// As after a crash: what the manifest names, then the writes since.
     fn reopen(&mut self) {
+        (self.merged, self.moved) = (None, None);
         self.index = Index::open(self.directory.path(), schema(), Options::default(), &self.manifest).unwrap();
         self.index.remove_unreferenced(&self.manifest).unwrap();
         self.frozen.clear();
         let sealed_ids = self.index.view().sealed_ids().collect::<Result<_, _>>().unwrap();
         self.places = sealed_ids;
         self.next = self.manifest.iter().map(|segment| segment.id.0).max().unwrap_or(0) + 1;
+        let verified = granum_index::verify(self.directory.path(), &self.manifest);
+        assert_eq!(verified.problems, Vec::<String>::new());
         assert_eq!(self.index.stats().documents, self.sealed.len() as u64);
+        for (id, known) in &self.sealed {
+            // A conditional write that is replayed asks for the version as of the seal.
+            let version = self.index.view().sealed_id(self.places[id]).unwrap();
+            assert_eq!(version, Some((id.clone(), known.version)));
+        }
         for (id, known) in &self.model {
             if self.sealed.get(id).is_none_or(|sealed| sealed.version != known.version) {
                 self.index.insert(known.document(id), self.places.remove(id)).unwrap();
@@ -223,8 +299,12 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..IDS, known()).prop_map(|(id, known)| Step::Insert(id, known)),
         4 => (0..IDS).prop_map(Step::Delete),
         2 => Just(Step::Freeze),
-        2 => Just(Step::Publish),
+        3 => Just(Step::Publish),
         1 => Just(Step::Reopen),
+        3 => any::<u8>().prop_map(Step::Merge),
+        1 => Just(Step::Settle),
+        2 => Just(Step::PublishMerged),
+        2 => Just(Step::Move),
         4 => (0usize..5, values(), wanted(), 0usize..8, prop::option::of(-1.0f32..1.0), prop::option::of(0..IDS))
             .prop_map(|(field, query, wanted, k, threshold, exclude)| {
                 Step::Ask { field, query, wanted, k, threshold, exclude }
@@ -233,7 +313,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
     fn every_answer_is_that_of_brute_force(steps in prop::collection::vec(step(), 1..120)) {
         let mut driver = Driver::new();

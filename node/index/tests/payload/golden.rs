@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use granum_index::{FileRef, Index, Options, SegmentId, SegmentRef};
+use granum_index::{FileRef, Index, Inline, Options, SegmentId, SegmentRef};
 use granum_model::{PayloadKind, Schema};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -63,7 +63,7 @@ fn columns_of_version_1_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = copy(directory.path(), |_| true);
     let index = Index::open(directory.path(), without_words(), Options::default(), &manifest).unwrap();
-    assert_eq!(index.derive().unwrap(), 0, "all are used as they are");
+    assert_eq!(index.derive(&Inline).unwrap(), 0, "all are used as they are");
     let filter = must(has("keyword", "a b"));
     assert_eq!(answer(&index, &filter), expected(&random::fixed_payloads(), &filter));
 }
@@ -73,7 +73,7 @@ fn the_same_payloads_still_make_the_same_columns() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = copy(directory.path(), |name| !name.contains(".column."));
     let index = Index::open(directory.path(), without_words(), Options::default(), &manifest).unwrap();
-    assert_eq!(index.derive().unwrap(), without_words().payload.len());
+    assert_eq!(index.derive(&Inline).unwrap(), without_words().payload.len());
     for path in columns(directory.path()) {
         let name = path.file_name().unwrap();
         let is_same = std::fs::read(&path).unwrap() == std::fs::read(golden().join(name)).unwrap();

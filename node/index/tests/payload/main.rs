@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use granum_index::{Document, Index, Options, Params, Query, SegmentId, SegmentRef, matches, verify};
+use granum_index::{Document, Index, Inline, Options, Params, Query, SegmentId, SegmentRef, matches, verify};
 use granum_model::filter::{Bounds, GeoPoint};
 use granum_model::{
     Condition, Dense, Distance, DocId, Filter, Fine, PayloadField, PayloadKind, Scalar, Schema, Vector, VectorField,
@@ -39,7 +39,7 @@ fn seal(directory: &Path, schema: Schema, payloads: &[Value]) -> (Index, Vec<Seg
     let built = index.build(&index.freeze(SegmentId(1))).unwrap();
     let manifest = built.segments().to_vec();
     index.publish(built);
-    index.derive().unwrap();
+    index.derive(&Inline).unwrap();
     (index, manifest)
 }
 
@@ -127,7 +127,7 @@ proptest! {
             prop_assert_eq!(answer(&index, filter), expected(&payloads, filter));
         }
         // What no filter has read is not known to be damaged.
-        index.derive().unwrap();
+        index.derive(&Inline).unwrap();
         for filter in &filters {
             prop_assert_eq!(answer(&index, filter), expected(&payloads, filter));
         }
@@ -193,9 +193,10 @@ fn columns_live_and_die_with_the_schema() {
     let (index, manifest) = seal(directory.path(), schema(), &payloads);
     let all = schema().payload.len();
     assert_eq!(columns(directory.path()).len(), all);
-    assert_eq!(index.derive().unwrap(), 0, "all are there");
+    assert!(!index.lacks_derived());
+    assert_eq!(index.derive(&Inline).unwrap(), 0, "all are there");
     let reopened = Index::open(directory.path(), schema(), Options::default(), &manifest).unwrap();
-    assert_eq!(reopened.derive().unwrap(), 0, "all were opened");
+    assert_eq!(reopened.derive(&Inline).unwrap(), 0, "all were opened");
     index.remove_unreferenced(&manifest).unwrap();
     assert_eq!(
         columns(directory.path()).len(),
@@ -206,17 +207,18 @@ fn columns_live_and_die_with_the_schema() {
     let dropped = smaller.payload.remove(0);
     index.alter(smaller.clone());
     index.remove_unreferenced(&manifest).unwrap();
-    assert_eq!(index.derive().unwrap(), 0);
+    assert_eq!(index.derive(&Inline).unwrap(), 0);
     assert_eq!(columns(directory.path()).len(), all - 1);
     smaller.payload.push(PayloadField {
         kind: PayloadKind::Text,
         ..dropped
     });
     index.alter(smaller.clone());
-    assert_eq!(index.derive().unwrap(), 1, "another kind is another column");
+    assert!(index.lacks_derived());
+    assert_eq!(index.derive(&Inline).unwrap(), 1, "another kind is another column");
     std::fs::remove_file(&columns(directory.path())[3]).unwrap();
     let reopened = Index::open(directory.path(), smaller.clone(), Options::default(), &manifest).unwrap();
-    assert_eq!(reopened.derive().unwrap(), 1, "what is missing is built");
+    assert_eq!(reopened.derive(&Inline).unwrap(), 1, "what is missing is built");
     let filter = must(has("keyword", "a"));
     assert_eq!(answer(&reopened, &filter), expected(&payloads, &filter));
 }
@@ -260,7 +262,7 @@ fn indexed_conditions_evaluate_no_row() {
         index.insert(document, None).unwrap();
     }
     index.publish(index.build(&index.freeze(SegmentId(1))).unwrap());
-    index.derive().unwrap();
+    index.derive(&Inline).unwrap();
 
     let key = |key: &str| key.to_owned();
     let any = |name: &str, scalar| Condition::MatchAny {
@@ -383,7 +385,7 @@ fn a_column_of_other_payloads_is_not_used() {
     }
     let index = Index::open(directory.path(), schema(), Options::default(), &manifest).unwrap();
     assert_eq!(answer(&index, &must(has("keyword", "a"))), [0]);
-    assert_eq!(index.derive().unwrap(), schema().payload.len());
+    assert_eq!(index.derive(&Inline).unwrap(), schema().payload.len());
 }
 
 fn has(key: &str, text: &str) -> Condition {

@@ -69,6 +69,10 @@ pub struct Shared {
     pub options: LogOptions,
     /// Whether new proposals are to be taken.
     pub accepts_writes: AtomicBool,
+    /// Whether the register's proposals are to be taken, which free space where a collection is deleted.
+    pub accepts_register: AtomicBool,
+    /// Free bytes of the file system when they were last looked at.
+    pub available_bytes: AtomicU64,
     /// Counts of what was done.
     pub counters: Counters,
     locked: Mutex<Locked>,
@@ -157,6 +161,8 @@ impl Shared {
         Self {
             options,
             accepts_writes: AtomicBool::new(true),
+            accepts_register: AtomicBool::new(true),
+            available_bytes: AtomicU64::new(u64::MAX),
             counters: Counters::default(),
             locked: Mutex::new(locked),
             wake: Condvar::new(),
@@ -246,6 +252,7 @@ impl Shared {
         let queue = std::mem::take(&mut locked.queue);
         drop(locked);
         self.accepts_writes.store(false, Ordering::Release);
+        self.accepts_register.store(false, Ordering::Release);
         self.room.close();
         queue
             .into_iter()

@@ -285,6 +285,10 @@ async fn a_full_disk_refuses_appends_and_heals() {
     };
     assert!(error.to_string().contains("no room"), "{error}");
     assert!(!log.accepts_writes(), "proposals are refused");
+    assert!(
+        log.no_room(0).is_some(),
+        "the register's too, when there is nowhere to write them"
+    );
     // Small records still go, and the group opens again with all that was confirmed.
     let mut group = log.group(7).unwrap();
     group.save_vote(&Vote::new(2, 2)).await.unwrap();
@@ -320,6 +324,9 @@ async fn proposals_are_refused_before_the_disk_is_full() {
         ..Faults::default()
     });
     wait_until("the watermark is noticed", || !log.accepts_writes());
+    let said = log.no_room(7).expect("refused");
+    assert!(said.contains("from 20480 on (free_space_min_bytes)"), "{said}");
+    assert_eq!(log.no_room(0), None, "a collection can be deleted still");
     group
         .blocking_append(entries(1, 5..6, 1000))
         .await

@@ -4,10 +4,13 @@
 //! and a row that is resident is read without a system call. What is not here yet: reads in batches by io_uring.
 #![allow(unsafe_code, reason = "mapping a file")]
 
+mod resident;
+
 use std::fs::File;
 use std::io;
 
 use memmap2::Mmap;
+pub(crate) use resident::Resident;
 
 /// A mapped file.
 pub(super) type Map = Mmap;

@@ -9,7 +9,7 @@ mod reader;
 mod writer;
 
 pub(crate) use reader::VectorFile;
-pub(super) use writer::write;
+pub(super) use writer::{finish, write};
 
 const VALUES: usize = 0;
 const PRESENT: usize = 1;

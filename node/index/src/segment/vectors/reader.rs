@@ -1,13 +1,14 @@
 //! Reads one named vector of a segment: values by row or by place, and the scores of all of them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use granum_model::{Dense, Distance, Fine, Vector, VectorField, VectorKind};
 use roaring::RoaringBitmap;
 
 use super::{ENDS, PRESENT, VALUES};
 use crate::bytes::{field, u32_at};
-use crate::coarse::Graph;
+use crate::coarse::Coarse;
 use crate::error::ReadError;
 use crate::fine::rows::Packing;
 use crate::fine::{Kind, PagedFile};
@@ -23,7 +24,7 @@ pub(crate) struct VectorFile {
     /// `None`: all rows.
     present: Option<RoaringBitmap>,
     places: u64,
-    graph: RwLock<Option<Arc<Graph>>>,
+    coarse: ArcSwapOption<Coarse>,
 }
 
 impl VectorFile {
@@ -52,7 +53,7 @@ impl VectorFile {
             present,
             places,
             file,
-            graph: RwLock::new(None),
+            coarse: ArcSwapOption::empty(),
         };
         own.check_lengths()?;
         Ok(own)
@@ -107,15 +108,20 @@ impl VectorFile {
         self.file.footer().table_digest
     }
 
-    /// The graph over these vectors, if there is a sound one.
-    pub fn graph(&self) -> Option<Arc<Graph>> {
-        let graph = self.graph.read().unwrap_or_else(PoisonError::into_inner);
-        graph.as_ref().filter(|graph| !graph.is_damaged()).cloned()
+    /// What names candidates among these vectors, if there is something.
+    pub fn coarse(&self) -> arc_swap::Guard<Option<Arc<Coarse>>> {
+        self.coarse.load()
     }
 
-    /// Takes a graph of these vectors into use.
-    pub fn set_graph(&self, graph: Graph) {
-        *self.graph.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(graph));
+    /// Takes codes and graph of these vectors into use.
+    pub fn set_coarse(&self, coarse: Option<Coarse>) {
+        self.coarse.store(coarse.map(Arc::new));
+    }
+
+    /// A dense place will be read soon.
+    pub fn expect(&self, place: u64) {
+        let start = self.packing.offset(place);
+        self.file.prefetch(VALUES, start..start + self.packing.row_bytes as u64);
     }
 
     pub fn distance(&self) -> Distance {
@@ -269,7 +275,7 @@ impl VectorFile {
     }
 
     /// Indices and values of a sparse place: two halves of equal length.
-    fn sparse(&self, place: u64) -> Result<&[u8], ReadError> {
+    pub fn sparse(&self, place: u64) -> Result<&[u8], ReadError> {
         let range = self.start(place)?..self.end(place)?;
         if range.end < range.start || (range.end - range.start) % 8 != 0 {
             return Err(self.file.malformed(format!("place {place} at {range:?}")));
@@ -279,14 +285,27 @@ impl VectorFile {
 
     /// Calls `each` with the rows of a multi place, as many at a time as lie end to end.
     fn each_run(&self, place: u64, mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
+        self.try_each_run(place, |rows| {
+            each(rows);
+            Ok(())
+        })
+    }
+
+    /// As `each_run`, until `each` fails.
+    pub fn try_each_run<E: From<ReadError>>(
+        &self,
+        place: u64,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (start, end) = (self.start(place)?, self.end(place)?);
         if start >= end {
-            return Err(self.file.malformed(format!("place {place} at rows {start}..{end}")));
+            let problem = format!("place {place} at rows {start}..{end}");
+            return Err(self.file.malformed(problem).into());
         }
         let mut from = start;
         while from < end {
             let (rows, count) = self.packing.run(&self.file, VALUES, from, end)?;
-            each(rows);
+            each(rows)?;
             from += count as u64;
         }
         Ok(())

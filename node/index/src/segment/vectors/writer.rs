@@ -48,9 +48,21 @@ pub(crate) fn write(
         end += write_values(&mut writer, field, vector)?;
         ends.extend_from_slice(&end.to_le_bytes());
     }
+    finish(writer, segment, field, documents.len() as u32, &present, &ends).map(Some)
+}
+
+/// Ends the section of values and writes the others: who has a vector, and `ends`, which dense vectors don't need.
+pub(crate) fn finish(
+    mut writer: PagedWriter,
+    segment: SegmentId,
+    field: &VectorField,
+    rows: u32,
+    present: &RoaringBitmap,
+    ends: &[u8],
+) -> std::io::Result<FileRef> {
     writer.section()?;
-    if present.len() < documents.len() as u64 {
-        writer.write(&deleted::encode(&present)?)?;
+    if present.len() < u64::from(rows) {
+        writer.write(&deleted::encode(present)?)?;
     }
     let (kind, dimension) = match field.kind {
         VectorKind::Dense { dimension } => (Kind::Dense, dimension),
@@ -59,19 +71,17 @@ pub(crate) fn write(
     };
     if kind != Kind::Dense {
         writer.section()?;
-        writer.write(&ends)?;
+        writer.write(ends)?;
     }
-    let footer = Footer::new(kind, segment.0, documents.len() as u64);
+    let footer = Footer::new(kind, segment.0, u64::from(rows));
     let (distance, fine, name) = (field.distance, field.fine, field.name.clone());
-    writer
-        .finish(Footer {
-            dimension,
-            distance,
-            fine,
-            name,
-            ..footer
-        })
-        .map(Some)
+    writer.finish(Footer {
+        dimension,
+        distance,
+        fine,
+        name,
+        ..footer
+    })
 }
 
 /// Appends one vector; returns what it adds to `ends`.

@@ -3,7 +3,7 @@
 //! The next segment is prepared (zeros written) on a thread of its own while the current one fills, so that the turn in
 //! which a segment ends costs no more than a rename. If there is no room for it, proposals are refused and what is
 //! already under way still has the rest of the current segment; its last part is kept for small records, above all the
-//! purges that free space.
+//! purges that free space. The register may write longer than the shards: that a collection is deleted is an entry there.
 
 use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
@@ -110,8 +110,18 @@ impl Writer {
         }
         let full = self.shared.lock().full;
         let no_spare = half_full && matches!(self.spare, Spare::None);
-        let room = self.available_space() >= self.shared.options.reserve_bytes;
+        let available = self.available_space();
+        self.shared.available_bytes.store(available, Ordering::Relaxed);
+        let room = available >= self.shared.options.reserve_bytes;
         let accepts = room && !full && !no_spare;
+        // The register's entries are small, and few: they go on while there is somewhere to write them.
+        let left = self.current.length - self.offset.min(self.current.length);
+        let somewhere = left >= 2 * self.shared.options.small_record_bytes()
+            || matches!(self.spare, Spare::Ready)
+            || self.space_for_spare();
+        self.shared
+            .accepts_register
+            .store(!full && somewhere, Ordering::Release);
         if self.shared.accepts_writes.swap(accepts, Ordering::AcqRel) != accepts {
             tracing::warn!(accepts, "the raft log's room for new proposals has changed");
         }

@@ -1,0 +1,355 @@
+//! `granum bench index`: how fast and how right is one replica's index, alone, without a network or a cluster?
+//!
+//! Rows are sealed into segments, codes and graphs are built, then all queries are asked with each setting and the answers are
+//! compared with exact ones. A hit counts when its exact score reaches the k-th best one, so ties count, as in
+//! shared/bench/peers.py. Times are of `View::search`, one query a call, as a node's worker calls it: ids, versions and exact
+//! scores included.
+
+mod cold;
+mod measure;
+mod rows;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use granum_index::{Bits, Builder, Index, Options, Params, SegmentId, SegmentRef, Verify};
+use granum_model::{Distance, Fine, Schema, VectorField, VectorKind};
+use granum_node::threads::Threads;
+use serde_json::json;
+
+use crate::failure::Usage;
+use crate::output::{Output, grouped, note};
+use crate::table::Table;
+use measure::{Bench, Measured};
+
+/// Measure the index alone: recall, speed and memory of each setting
+#[derive(Args, Debug)]
+pub struct Command {
+    /// Rows to index: a vector a row, float16 or float32
+    #[arg(long, value_name = "FILE.npy")]
+    base: PathBuf,
+    /// What to ask, of the same dimension
+    #[arg(long, value_name = "FILE.npy")]
+    queries: PathBuf,
+    /// Row numbers of the nearest, best first, int32 or int64; without it, or with a filter, an exact scan finds them
+    #[arg(long, value_name = "FILE.npy")]
+    truth: Option<PathBuf>,
+    /// How vectors are compared; rows and queries are brought to unit length for cosine
+    #[arg(long, value_enum, default_value_t = Metric::Cosine)]
+    metric: Metric,
+    /// Bits a dimension of the codes: 1, 2, 4 or 8
+    #[arg(long, default_value_t = 4)]
+    bits: u32,
+    /// What names candidates
+    #[arg(long, value_enum, default_value_t = Kind::Granum)]
+    builder: Kind,
+    /// Hits a query
+    #[arg(long, default_value_t = 10)]
+    k: usize,
+    /// Candidates that walks keep: a line for each
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "12,16,24,32,48,64,96,128"
+    )]
+    ef: Vec<u32>,
+    /// Which candidates are read from disk
+    #[arg(long, value_enum, default_value_t = Proof::All)]
+    verify: Proof,
+    /// Threads that search; the index is built by as many as there are cores
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// Share of the rows that a filter lets through, 0..1
+    #[arg(long, value_name = "SHARE")]
+    filter_selectivity: Option<f64>,
+    /// Rows a segment; all rows in one where it is not given
+    #[arg(long, value_name = "ROWS")]
+    segment_rows: Option<u64>,
+    /// Ask with an empty page cache, beside a probe that reads as many random pages
+    #[arg(long)]
+    cold: bool,
+    /// Only the first rows of the file
+    #[arg(long, value_name = "ROWS")]
+    limit: Option<u64>,
+    /// Where the index is kept and used again; a temporary directory where it is not given
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Passes over all queries; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    passes: u32,
+    /// One JSON document a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Metric {
+    Cosine,
+    Dot,
+    Euclid,
+    Manhattan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Codes and our own graph
+    Granum,
+    /// Codes and a graph built by hnsw_rs
+    HnswRs,
+    /// Codes, scanned
+    Codes,
+    /// Rows, scanned
+    Scan,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Proof {
+    All,
+    Bound,
+    None,
+}
+
+impl Command {
+    fn distance(&self) -> Distance {
+        match self.metric {
+            Metric::Cosine => Distance::Cosine,
+            Metric::Dot => Distance::Dot,
+            Metric::Euclid => Distance::Euclid,
+            Metric::Manhattan => Distance::Manhattan,
+        }
+    }
+
+    fn options(&self) -> anyhow::Result<Options> {
+        let Some(bits) = Bits::from_count(self.bits) else {
+            bail!(Usage(format!("--bits: {}, must be 1, 2, 4 or 8", self.bits)));
+        };
+        let builder = match self.builder {
+            Kind::Granum => Builder::Granum,
+            Kind::HnswRs => Builder::HnswRs,
+            Kind::Codes => Builder::Codes,
+            Kind::Scan => Builder::Scan,
+        };
+        Ok(Options { builder, bits, seed: 1 })
+    }
+
+    fn params(&self, ef: u32) -> Params {
+        Params {
+            exact: self.builder == Kind::Scan,
+            ef: Some(ef),
+            target_recall: None,
+            verify: match self.verify {
+                Proof::All => Verify::All,
+                Proof::Bound => Verify::Bound,
+                Proof::None => Verify::None,
+            },
+        }
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if self.k == 0 || self.k > 10_000 {
+            bail!(Usage(format!("--k: {}, must be 1..=10000", self.k)));
+        }
+        if let Some(ef) = self.ef.iter().find(|ef| !(1..=100_000).contains(*ef)) {
+            bail!(Usage(format!("--ef: {ef}, must be 1..=100000")));
+        }
+        if let Some(share) = self.filter_selectivity.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+            bail!(Usage(format!(
+                "--filter-selectivity: {share}, must be above 0 and at most 1"
+            )));
+        }
+        if self.segment_rows == Some(0) || self.limit == Some(0) {
+            bail!(Usage("--segment-rows, --limit: at least 1".into()));
+        }
+        Ok(())
+    }
+}
+
+/// `granum bench index`
+pub fn run(command: &Command) -> anyhow::Result<()> {
+    command.check()?;
+    let output = Output::new(command.json);
+    let temporary = tempfile::tempdir()?;
+    let directory = command.keep.clone().unwrap_or_else(|| temporary.path().join("index"));
+    let queries = rows::queries(&command.queries, command.distance())?;
+    let built = build(command, &directory)?;
+    if queries[0].len() != built.dimension {
+        let (found, wanted) = (queries[0].len(), built.dimension);
+        bail!(Usage(format!(
+            "--queries: rows of {found} components, --base has {wanted}"
+        )));
+    }
+    let mut bench = Bench::new(command, &built, queries, &directory)?;
+    let mut lines = Vec::new();
+    for ef in &command.ef {
+        let measured = bench.measure(*ef)?;
+        if output.json {
+            output.json(&line(command, &built, *ef, &measured))?;
+        }
+        lines.push((*ef, measured));
+        if matches!(command.builder, Kind::Scan | Kind::Codes) {
+            break;
+        }
+    }
+    if !output.json {
+        note(&format!(
+            "{} rows of {} in {} segments, built in {:.1} s; {:.0} bytes of memory a row ({:.0} measured)",
+            grouped(built.rows),
+            built.dimension,
+            built.manifest.len(),
+            built.seconds,
+            bench.resident_bytes as f64 / built.rows as f64,
+            bench.anonymous_bytes as f64 / built.rows as f64,
+        ));
+        output.table(&table(&lines))?;
+    }
+    Ok(())
+}
+
+/// A sealed index on disk.
+struct Built {
+    manifest: Vec<SegmentRef>,
+    rows: u64,
+    dimension: usize,
+    schema: Schema,
+    options: Options,
+    /// Of building codes and graphs; 0 where they were there.
+    seconds: f64,
+}
+
+fn build(command: &Command, directory: &std::path::Path) -> anyhow::Result<Built> {
+    let options = command.options()?;
+    let mut base = rows::Base::open(&command.base, command.distance(), command.limit)?;
+    let field = VectorField {
+        name: String::new(),
+        kind: VectorKind::Dense {
+            dimension: base.dimension() as u32,
+        },
+        distance: command.distance(),
+        fine: base.fine(),
+        embedder: None,
+    };
+    let schema = Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    };
+    let known = directory.join("bench-manifest.json");
+    let (rows, dimension) = (base.rows(), base.dimension());
+    let manifest = match command.keep.as_ref().map(|_| rows::read_manifest(&known)) {
+        Some(Ok(manifest)) => manifest,
+        _ => {
+            let manifest = seal(command, directory, &schema, options, &mut base)?;
+            rows::write_manifest(&known, &manifest)?;
+            manifest
+        }
+    };
+    let index = Index::open(directory, schema.clone(), options, &manifest)?;
+    let found: u64 = manifest.iter().map(|segment| u64::from(segment.rows)).sum();
+    if found != rows {
+        bail!(Usage(format!("--keep: {found} rows there, --base has {rows}")));
+    }
+    let started = Instant::now();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let files = index.derive(&Threads::new(cores))?;
+    let seconds = if files == 0 {
+        0.0
+    } else {
+        started.elapsed().as_secs_f64()
+    };
+    Ok(Built {
+        manifest,
+        rows,
+        dimension,
+        schema,
+        options,
+        seconds,
+    })
+}
+
+fn seal(
+    command: &Command,
+    directory: &std::path::Path,
+    schema: &Schema,
+    options: Options,
+    base: &mut rows::Base,
+) -> anyhow::Result<Vec<SegmentRef>> {
+    let index = Index::open(directory, schema.clone(), options, &[])?;
+    let most = command.segment_rows.unwrap_or(u64::MAX);
+    let mut manifest = Vec::new();
+    let (mut next, mut number) = (1, 0);
+    loop {
+        let mut count = 0;
+        while count < most
+            && let Some(document) = base.next(number)?
+        {
+            index.insert(document, None)?;
+            number += 1;
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(manifest);
+        }
+        let built = index.build(&index.freeze(SegmentId(next)))?;
+        manifest = built.segments().to_vec();
+        index.publish(built);
+        next += 1;
+    }
+}
+
+fn line(command: &Command, built: &Built, ef: u32, measured: &Measured) -> serde_json::Value {
+    json!({
+        "rows": built.rows, "dimension": built.dimension, "segments": built.manifest.len(), "metric": format!("{:?}", command.metric).to_lowercase(),
+        "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": ef, "threads": command.threads,
+        "selectivity": command.filter_selectivity, "recall": measured.recall, "candidate_recall": measured.candidate_recall,
+        "qps": measured.qps, "p50_us": measured.p50_us, "p99_us": measured.p99_us, "rows_scored": measured.rows_scored,
+        "rows_read": measured.rows_read, "pages_read": measured.pages_read, "ram_bytes_row": measured.ram_bytes_row,
+        "anonymous_bytes_row": measured.anonymous_bytes_row, "build_seconds": built.seconds,
+        "cold_us": measured.cold_us, "probe_us": measured.probe_us,
+    })
+}
+
+fn table(lines: &[(u32, Measured)]) -> Table {
+    let is_cold = lines.iter().any(|(_, measured)| measured.cold_us.is_some());
+    let headings = [
+        ">ef",
+        ">recall",
+        ">by codes",
+        ">queries/s",
+        ">p50",
+        ">p99",
+        ">scored",
+        ">read",
+        ">pages",
+    ];
+    let cold = if is_cold { &[">cold", ">probe"][..] } else { &[] };
+    let mut table = Table::new(headings.iter().chain(cold));
+    for (ef, measured) in lines {
+        let micros = |micros: f64| format!("{micros:.1} us");
+        let mut cells = vec![
+            ef.to_string(),
+            format!("{:.4}", measured.recall),
+            format!("{:.4}", measured.candidate_recall),
+            grouped(measured.qps as u64),
+            micros(measured.p50_us),
+            micros(measured.p99_us),
+            format!("{:.0}", measured.rows_scored),
+            format!("{:.1}", measured.rows_read),
+            format!("{:.1}", measured.pages_read),
+        ];
+        if is_cold {
+            cells.extend([measured.cold_us, measured.probe_us].map(|cell| cell.map_or(String::new(), micros)));
+        }
+        table.row(cells);
+    }
+    table
+}
+
+/// How rows of a file are kept: as they come.
+fn fine_of(component: crate::npy::Component) -> Fine {
+    match component {
+        crate::npy::Component::F16 => Fine::F16,
+        crate::npy::Component::F32 => Fine::F32,
+    }
+}

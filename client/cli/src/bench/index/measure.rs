@@ -1,0 +1,310 @@
+//! One setting, measured: all queries, pass after pass, their answers compared with the exact ones.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::Context;
+use granum_index::{Found, Index, Params, Query, Usage, Verify, View};
+use granum_model::filter::Bounds;
+use granum_model::{Condition, Dense, DocId, Filter, Vector};
+
+use super::{Built, Command, cold, rows};
+
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4096;
+/// A hit within this of the k-th exact score is one of the k nearest.
+const TIE: f32 = 1e-6;
+
+/// What one setting did. Means are per query.
+#[derive(Debug, Default)]
+pub struct Measured {
+    pub recall: f64,
+    /// Recall of the k best by codes alone.
+    pub candidate_recall: f64,
+    pub qps: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub rows_scored: f64,
+    pub rows_read: f64,
+    /// Rows that share a page count one each.
+    pub pages_read: f64,
+    pub ram_bytes_row: f64,
+    pub anonymous_bytes_row: f64,
+    pub cold_us: Option<f64>,
+    pub probe_us: Option<f64>,
+}
+
+/// An open index and what is asked of it.
+pub struct Bench<'a> {
+    command: &'a Command,
+    built: &'a Built,
+    directory: &'a Path,
+    queries: Vec<Vec<f32>>,
+    filter: Filter,
+    /// The k-th best exact score of each query.
+    bars: Vec<f32>,
+    index: Index,
+    /// Codes and links.
+    pub resident_bytes: u64,
+    /// What opening and a first search added to the process's anonymous memory.
+    pub anonymous_bytes: u64,
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(
+        command: &'a Command,
+        built: &'a Built,
+        queries: Vec<Vec<f32>>,
+        directory: &'a Path,
+    ) -> anyhow::Result<Bench<'a>> {
+        let before = anonymous_bytes();
+        let index = Index::open(directory, built.schema.clone(), built.options, &built.manifest)?;
+        let mut bench = Bench {
+            command,
+            built,
+            directory,
+            queries,
+            filter: filter(command.filter_selectivity),
+            bars: Vec::new(),
+            index,
+            resident_bytes: 0,
+            anonymous_bytes: 0,
+        };
+        bench
+            .index
+            .view()
+            .search(&[bench.query(0, command.params(16))], &|| false)?;
+        bench.anonymous_bytes = anonymous_bytes().saturating_sub(before);
+        bench.resident_bytes = bench.index.stats().resident_bytes;
+        // So that the filter's rows are known, as they are after its first use.
+        bench.index.view().count(&bench.filter, &|| false)?;
+        bench.bars = bench.exact()?;
+        Ok(bench)
+    }
+
+    /// The k-th best exact score of each query: of the rows that are known to be nearest, or by an exact scan.
+    fn exact(&self) -> anyhow::Result<Vec<f32>> {
+        let (command, view) = (self.command, self.index.view());
+        if let (Some(path), None) = (&command.truth, command.filter_selectivity) {
+            let truth = rows::truth(path, self.queries.len(), command.k, self.built.rows)?;
+            let bars = truth
+                .iter()
+                .enumerate()
+                .map(|(number, nearest)| self.worst(&view, number, nearest));
+            return bars.collect();
+        }
+        let ask = Params {
+            exact: true,
+            ..Params::default()
+        };
+        let found = (0..self.queries.len()).map(|number| -> anyhow::Result<f32> {
+            let found = view.search(&[self.query(number, ask)], &|| false)?.remove(0);
+            Ok(found.hits.last().map_or(f32::NEG_INFINITY, |hit| hit.hit.score))
+        });
+        found.collect()
+    }
+
+    fn query(&self, number: usize, params: Params) -> Query {
+        Query {
+            using: String::new(),
+            vector: Vector::Dense(Dense::F32(self.queries[number].clone())),
+            filter: self.filter.clone(),
+            k: self.command.k,
+            threshold: None,
+            exclude: None,
+            params,
+        }
+    }
+
+    /// All queries with one setting.
+    pub fn measure(&mut self, ef: u32) -> anyhow::Result<Measured> {
+        let params = self.command.params(ef);
+        let (cold_us, probe_us) = if self.command.cold {
+            let (cold, probe) = self.cold(params)?;
+            (Some(cold), Some(probe))
+        } else {
+            (None, None)
+        };
+        let asked: Vec<Query> = (0..self.queries.len())
+            .map(|number| self.query(number, params))
+            .collect();
+        let view = self.index.view();
+        let (mut seconds, mut latencies) = (Vec::new(), Vec::new());
+        let mut answers = Vec::new();
+        for _ in 0..self.command.passes {
+            let started = Instant::now();
+            let pass = ask_all(&view, &asked, self.command.threads as usize)?;
+            seconds.push(started.elapsed().as_secs_f64());
+            latencies.extend(pass.iter().map(|(_, micros)| *micros));
+            answers = pass.into_iter().map(|(found, _)| found).collect();
+        }
+        seconds.sort_by(f64::total_cmp);
+        latencies.sort_by(f64::total_cmp);
+        let by_codes = Params {
+            verify: Verify::None,
+            ..params
+        };
+        let by_codes: Vec<Query> = (0..self.queries.len())
+            .map(|number| self.query(number, by_codes))
+            .collect();
+        let by_codes = ask_all(&view, &by_codes, 1)?
+            .into_iter()
+            .map(|(found, _)| found)
+            .collect::<Vec<_>>();
+        let queries = asked.len() as f64;
+        let mut usage = Usage::default();
+        for found in &answers {
+            usage.rows_scored += found.usage.rows_scored;
+            usage.rows_read += found.usage.rows_read;
+            usage.bytes_read += found.usage.bytes_read;
+        }
+        let row_bytes = usage.bytes_read.checked_div(usage.rows_read).unwrap_or(0) as usize;
+        let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+        let rows = self.built.rows as f64;
+        Ok(Measured {
+            recall: self.recall(&view, &answers)?,
+            candidate_recall: self.recall(&view, &by_codes)?,
+            qps: queries / seconds[seconds.len() / 2],
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            rows_scored: usage.rows_scored as f64 / queries,
+            rows_read: usage.rows_read as f64 / queries,
+            pages_read: usage.rows_read as f64 / queries * row_bytes.div_ceil(PAGE_BYTES).max(1) as f64,
+            ram_bytes_row: self.resident_bytes as f64 / rows,
+            anonymous_bytes_row: self.anonymous_bytes as f64 / rows,
+            cold_us,
+            probe_us,
+        })
+    }
+
+    /// Share of the k nearest that were found, by the exact scores of what was found; where fewer than k rows pass the filter,
+    /// those that are missing to k count as missed.
+    fn recall(&self, view: &View, answers: &[Found]) -> anyhow::Result<f64> {
+        let (mut hits, mut wanted) = (0, 0);
+        for (number, (found, bar)) in answers.iter().zip(&self.bars).enumerate() {
+            for hit in &found.hits {
+                let score = if hit.interval.error == 0.0 {
+                    hit.hit.score
+                } else {
+                    let vector = view.vector(hit.row, "")?.context("a hit without vector")?;
+                    self.score(number, &vector)?
+                };
+                hits += u64::from(score >= bar - TIE);
+            }
+            wanted += self.command.k as u64;
+        }
+        Ok(hits as f64 / wanted.max(1) as f64)
+    }
+
+    /// The exact score of a vector.
+    fn score(&self, number: usize, vector: &Vector) -> anyhow::Result<f32> {
+        let query = Vector::Dense(Dense::F32(self.queries[number].clone()));
+        let score = granum_index::score(&self.built.schema.vectors[0], &query, vector)?;
+        score.context("rows and queries are of one shape")
+    }
+
+    /// The worst exact score of rows by their numbers.
+    fn worst(&self, view: &View, number: usize, rows: &[u64]) -> anyhow::Result<f32> {
+        let mut worst = f32::INFINITY;
+        for row in rows {
+            let place = view
+                .find(&DocId::Number(*row))?
+                .context("a row of the base is missing")?;
+            let document = view.sealed(place)?.context("a row of the base is missing")?;
+            worst = worst.min(self.score(number, document.vector("").context("a row without vector")?)?);
+        }
+        Ok(worst)
+    }
+
+    /// Microseconds a query with an empty page cache, and of as many random page reads.
+    fn cold(&mut self, params: Params) -> anyhow::Result<(f64, f64)> {
+        /// Few, so that hardly two of them meet on a page.
+        const QUERIES: usize = 200;
+        let asked: Vec<Query> = (0..self.queries.len().min(QUERIES))
+            .map(|number| self.query(number, params))
+            .collect();
+        let (directory, built) = (self.directory, self.built);
+        let open = || Index::open(directory, built.schema.clone(), built.options, &built.manifest);
+        cold::drop_caches(directory)?;
+        let index = open()?;
+        // Codes and links are memory: they are there before the first query that counts.
+        index.derive(&granum_index::Inline)?;
+        let view = index.view();
+        let started = Instant::now();
+        let answers = ask_all(&view, &asked, 1)?;
+        let cold = started.elapsed().as_secs_f64();
+        let reads: u64 = answers.iter().map(|(found, _)| found.usage.rows_read).sum();
+        drop((view, index));
+        let depth = (reads as usize).div_ceil(asked.len()).max(1);
+        let probe = cold::probe(directory, asked.len(), depth)?;
+        let per_query = |seconds: f64| seconds * 1e6 / asked.len() as f64;
+        Ok((per_query(cold), per_query(probe)))
+    }
+}
+
+/// Asks each query once, on so many threads; answers with their microseconds, in the order of the queries.
+fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<Vec<(Found, f64)>> {
+    let ask = |query: &Query| -> anyhow::Result<(Found, f64)> {
+        let started = Instant::now();
+        let found = view.search(std::slice::from_ref(query), &|| false)?.remove(0);
+        Ok((found, started.elapsed().as_secs_f64() * 1e6))
+    };
+    if threads == 1 {
+        return asked.iter().map(ask).collect();
+    }
+    /// Queries that a thread takes at a time.
+    const TAKEN: usize = 16;
+    let next = AtomicUsize::new(0);
+    let work = || -> anyhow::Result<Vec<(usize, (Found, f64))>> {
+        let mut answers = Vec::new();
+        loop {
+            let first = next.fetch_add(TAKEN, Ordering::Relaxed);
+            let Some(taken) = asked.get(first..(first + TAKEN).min(asked.len())) else {
+                return Ok(answers);
+            };
+            if taken.is_empty() {
+                return Ok(answers);
+            }
+            for (at, query) in (first..).zip(taken) {
+                answers.push((at, ask(query)?));
+            }
+        }
+    };
+    let mut answers = std::thread::scope(|scope| -> anyhow::Result<Vec<(usize, (Found, f64))>> {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = Vec::new();
+        for worker in workers {
+            all.extend(worker.join().expect("a search does not panic")?);
+        }
+        Ok(all)
+    })?;
+    answers.sort_by_key(|(at, _)| *at);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Lets so large a share of the rows through, whichever they are.
+fn filter(selectivity: Option<f64>) -> Filter {
+    let Some(share) = selectivity else {
+        return Filter::default();
+    };
+    let bounds = Bounds {
+        lt: Some(share),
+        ..Bounds::default()
+    };
+    Filter {
+        must: vec![Condition::Range {
+            key: "draw".into(),
+            bounds,
+        }],
+        ..Filter::default()
+    }
+}
+
+/// Anonymous resident memory of this process; 0 where the system does not tell.
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}

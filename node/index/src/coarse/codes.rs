@@ -1,0 +1,188 @@
+//! The codes of a segment's dense vector: a file of their own, read whole into the page cache and scored where they lie.
+//!
+//! Sections: 0 what made them (bits u32, quantizer version u32, seed u64) · 1 codes, a row a place · 2 scales, 3 norms,
+//! 4 errors, an f32 a place each: scales are read with each code, the others for candidates only. The footer's
+//! fingerprint is the checksum table's digest of the vector file: codes of other values are not used.
+
+use std::path::Path;
+
+use granum_model::{Dense, Vector, VectorKind};
+
+use super::quantize::{Factors, Quantizer, Scratch};
+use crate::bytes::field;
+use crate::document::SegmentId;
+use crate::error::{OpenError, ReadError};
+use crate::executor::{Executor, map};
+use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
+use crate::segment::{FileRef, VectorFile, names};
+use crate::simd;
+use crate::simd::codes::{Bits, CodeKernel};
+
+const MAKER: usize = 0;
+const CODES: usize = 1;
+const SCALES: usize = 2;
+const NORMS: usize = 3;
+const ERRORS: usize = 4;
+const MAKER_BYTES: u64 = 16;
+/// Rows encoded at a time by one piece of work.
+const PIECE_ROWS: u64 = 1024;
+
+/// Codes and factors in memory, in the order of places.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    pub codes: Vec<u8>,
+    pub factors: Vec<Factors>,
+}
+
+/// Encodes all places of a file.
+pub(super) fn encode(
+    vectors: &VectorFile,
+    quantizer: &Quantizer,
+    executor: &dyn Executor,
+) -> Result<Encoded, ReadError> {
+    let pieces = vectors.places().div_ceil(PIECE_ROWS);
+    let encoded = map(executor, pieces as usize, |piece| {
+        let first = piece as u64 * PIECE_ROWS;
+        let places = first..(first + PIECE_ROWS).min(vectors.places());
+        let (mut own, mut scratch) = (Encoded::default(), Scratch::default());
+        for place in places {
+            let row = dense_row(vectors, place)?;
+            own.factors.push(quantizer.encode(&row, &mut scratch, &mut own.codes));
+        }
+        Ok(own)
+    });
+    let mut all = Encoded::default();
+    for piece in encoded {
+        let piece = piece?;
+        all.codes.extend_from_slice(&piece.codes);
+        all.factors.extend_from_slice(&piece.factors);
+    }
+    Ok(all)
+}
+
+/// The components of a place of a dense vector.
+pub(super) fn dense_row(vectors: &VectorFile, place: u64) -> Result<Vec<f32>, ReadError> {
+    match vectors.read_place(place)? {
+        Vector::Dense(row) => Ok(simd::widened(&row)),
+        Vector::Sparse { .. } | Vector::Multi { .. } => Ok(simd::widened(&Dense::F32(Vec::new()))),
+    }
+}
+
+/// Writes the codes of `vectors`, which are vector `number` of the segment.
+pub(super) fn write(
+    directory: &Path,
+    segment: SegmentId,
+    vectors: &VectorFile,
+    quantizer: &Quantizer,
+    encoded: &Encoded,
+) -> std::io::Result<FileRef> {
+    let mut writer = PagedWriter::create(directory, &names::codes(segment, vectors.number()))?;
+    writer.section()?;
+    writer.write(&quantizer.bits.count().to_le_bytes())?;
+    writer.write(&quantizer.version.to_le_bytes())?;
+    writer.write(&quantizer.seed.to_le_bytes())?;
+    writer.section()?;
+    writer.write(&encoded.codes)?;
+    for factor in [
+        |factors: &Factors| factors.scale,
+        |factors: &Factors| factors.norm,
+        |factors: &Factors| factors.error,
+    ] {
+        writer.section()?;
+        let factors: Vec<f32> = encoded.factors.iter().map(factor).collect();
+        writer.write(simd::bytes_of_floats(&factors))?;
+    }
+    let footer = Footer::new(Kind::Codes, segment.0, vectors.places());
+    writer.finish(Footer {
+        dimension: quantizer.rotation.dimension() as u32,
+        distance: quantizer.distance,
+        fingerprint: vectors.identity(),
+        ..footer
+    })
+}
+
+/// Open codes. Invariant: a code and factors for each place of the vector file they were derived from.
+pub(crate) struct Codes {
+    file: PagedFile,
+    quantizer: Quantizer,
+    kernel: CodeKernel,
+}
+
+impl Codes {
+    /// Opens the codes of `vectors`, if there are some that fit.
+    pub fn open(directory: &Path, segment: SegmentId, vectors: &VectorFile) -> Result<Codes, OpenError> {
+        let file = PagedFile::open(directory, &names::codes(segment, vectors.number()), None)?;
+        let footer = file.footer();
+        let dimension = match vectors.kind() {
+            VectorKind::Dense { dimension } => dimension,
+            VectorKind::Sparse | VectorKind::Multi { .. } => 0,
+        };
+        let fits = footer.kind == Kind::Codes
+            && footer.segment == segment.0
+            && footer.rows == vectors.places()
+            && footer.fingerprint == vectors.identity()
+            && footer.distance == vectors.distance()
+            && footer.dimension == dimension
+            && dimension > 0
+            && file.section_bytes(MAKER) == MAKER_BYTES;
+        if !fits {
+            return Err(file.malformed("not the codes of this segment's vectors").into());
+        }
+        let maker = file.section(MAKER)?;
+        let number = |at| u32::from_le_bytes(field(maker, at));
+        let Some(bits) = Bits::from_count(number(0)) else {
+            return Err(file.malformed(format!("{} bits, not 1, 2, 4 or 8", number(0))).into());
+        };
+        if number(4) != 0 {
+            let problem = format!("quantizer version {}, this program knows 0", number(4));
+            return Err(file.malformed(problem).into());
+        }
+        let seed = u64::from_le_bytes(field(maker, 8));
+        let quantizer = Quantizer::new(dimension as usize, bits, footer.distance, seed);
+        let rows = footer.rows;
+        let is_whole = file.section_bytes(CODES) == rows * quantizer.row_bytes() as u64
+            && [SCALES, NORMS, ERRORS]
+                .into_iter()
+                .all(|section| file.section_bytes(section) == rows * 4);
+        if !is_whole {
+            return Err(file.malformed("not a code and factors a place").into());
+        }
+        Ok(Codes {
+            kernel: CodeKernel::new(bits, quantizer.rotation.padded()),
+            quantizer,
+            file,
+        })
+    }
+
+    /// How they were made.
+    pub fn quantizer(&self) -> &Quantizer {
+        &self.quantizer
+    }
+
+    /// Checks every page, and that factors are numbers.
+    pub fn check(&self) -> Result<(), ReadError> {
+        self.file.check_all()?;
+        for section in [SCALES, NORMS, ERRORS] {
+            let numbers = simd::numbers(self.file.section(section)?);
+            if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
+                return Err(self.file.malformed(format!("factor {at} is {}", numbers[at])));
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel for these codes.
+    pub(super) fn kernel(&self) -> CodeKernel {
+        self.kernel
+    }
+
+    /// Codes, scales, norms and errors: what a search keeps in memory.
+    pub(super) fn pieces(&self) -> Result<[&[u8]; 4], ReadError> {
+        Ok([
+            self.file.section(CODES)?,
+            self.file.section(SCALES)?,
+            self.file.section(NORMS)?,
+            self.file.section(ERRORS)?,
+        ])
+    }
+}

@@ -1,0 +1,146 @@
+//! Which files does a dense vector of a sealed segment get besides its values, and who makes them?
+
+use std::path::Path;
+
+use granum_model::VectorKind;
+
+use super::codes::{self, encode};
+use super::graph::{self, Links};
+use super::link::{DEGREE, Space, link};
+use super::quantize::Quantizer;
+use super::walk::NO_LINK;
+use super::{Codes, Graph, beam, build, cluster};
+use crate::document::SegmentId;
+use crate::error::{BuildError, ReadError};
+use crate::executor::Executor;
+use crate::options::{Builder, Options};
+use crate::segment::build::failed;
+use crate::segment::{VectorFile, names};
+
+/// Fewer rows get no codes: scoring them in full is as fast, and exact.
+const CODES_ROWS_MIN: u64 = 256;
+/// Fewer rows get no graph: a scan of their codes is as fast.
+pub(crate) const GRAPH_ROWS_MIN: u64 = 1000;
+/// Seed of the rotation; decisions.md 22 derives it from collection and name, which the caller mixes into the options.
+const GRAPH_SEED: u64 = 0x6772_616e_756d;
+
+/// What a vector should have and lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub codes: bool,
+    pub graph: bool,
+}
+
+impl Missing {
+    /// Files.
+    pub fn files(self) -> usize {
+        usize::from(self.codes) + usize::from(self.graph)
+    }
+}
+
+/// Whether rows of this file are worth codes.
+pub(crate) fn wants_codes(vectors: &VectorFile, options: Options) -> bool {
+    matches!(vectors.kind(), VectorKind::Dense { .. })
+        && vectors.places() >= CODES_ROWS_MIN
+        && options.builder != Builder::Scan
+}
+
+/// Whether rows of this file are worth a graph.
+pub(crate) fn wants_graph(vectors: &VectorFile, options: Options) -> bool {
+    let fits = (GRAPH_ROWS_MIN..beam::PLACES_MAX).contains(&vectors.places());
+    let can_build = match options.builder {
+        Builder::Scan | Builder::Codes => false,
+        Builder::Granum => true,
+        Builder::HnswRs => build::is_worthwhile(vectors),
+    };
+    wants_codes(vectors, options) && fits && can_build
+}
+
+/// What the options ask for and `vectors` lack, or have damaged.
+pub(crate) fn missing(vectors: &VectorFile, options: Options) -> Missing {
+    let coarse = vectors.coarse();
+    let coarse = coarse
+        .as_ref()
+        .filter(|coarse| coarse.bits() == options.bits && coarse.is_sound());
+    Missing {
+        codes: wants_codes(vectors, options) && coarse.is_none(),
+        graph: wants_graph(vectors, options) && coarse.is_none_or(|coarse| !coarse.has_graph()),
+    }
+}
+
+/// Whether something is missing, as far as is known without reading it.
+pub(crate) fn is_known_to_lack(vectors: &VectorFile, options: Options) -> bool {
+    let coarse = vectors.coarse();
+    let coarse = coarse
+        .as_ref()
+        .filter(|coarse| coarse.bits() == options.bits && !coarse.is_known_damaged());
+    match coarse {
+        None => wants_codes(vectors, options),
+        Some(coarse) => wants_graph(vectors, options) && !coarse.has_graph(),
+    }
+}
+
+/// Makes what is missing. Slow: for a worker.
+pub(crate) fn derive(
+    directory: &Path,
+    segment: SegmentId,
+    vectors: &VectorFile,
+    options: Options,
+    missing: Missing,
+    executor: &dyn Executor,
+) -> Result<(), BuildError> {
+    let VectorKind::Dense { dimension } = vectors.kind() else {
+        return Ok(());
+    };
+    if missing.codes {
+        let quantizer = Quantizer::new(
+            dimension as usize,
+            options.bits,
+            vectors.distance(),
+            seed(vectors, options),
+        );
+        let encoded = encode(vectors, &quantizer, executor)?;
+        let written = codes::write(directory, segment, vectors, &quantizer, &encoded);
+        written.map_err(failed(names::codes(segment, vectors.number())))?;
+    }
+    // A sound graph stays when only the codes were missing.
+    let has_graph = || Graph::open(directory, segment, vectors).is_ok_and(|graph| graph.check().is_ok());
+    if missing.graph && !has_graph() {
+        let links = match options.builder {
+            Builder::HnswRs => build::link(vectors)?,
+            _ => linked(vectors, dimension as usize, options, executor)?,
+        };
+        let written = graph::write(directory, segment, vectors, &links);
+        written.map_err(failed(names::graph(segment, vectors.number())))?;
+    }
+    Codes::open(directory, segment, vectors)?;
+    Ok(())
+}
+
+/// The rotation of a vector field: the same in all segments, so that codes can be copied.
+fn seed(vectors: &VectorFile, options: Options) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(vectors.name().as_bytes(), options.seed)
+}
+
+fn linked(
+    vectors: &VectorFile,
+    dimension: usize,
+    options: Options,
+    executor: &dyn Executor,
+) -> Result<Links, ReadError> {
+    let space = Space::new(vectors, dimension, seed(vectors, options), executor)?;
+    let rows = space.rows() as usize;
+    let row = |row: usize| space.decoded(row as u32);
+    let entries = cluster::medoids(rows, cluster::entries(rows), GRAPH_SEED, &row, executor);
+    let linked = link(&space, &entries, GRAPH_SEED, executor);
+    let mut table = Vec::with_capacity(rows * DEGREE);
+    for row in 0..rows as u32 {
+        table.extend_from_slice(linked.of(row));
+        table.resize((row as usize + 1) * DEGREE, NO_LINK);
+    }
+    Ok(Links {
+        degree: DEGREE,
+        table,
+        entries,
+    })
+}

@@ -1,0 +1,120 @@
+//! What a code says of a score: an estimate, and how far it may be off.
+//!
+//! The query is rotated like the rows and rounded to signed bytes, so that the sum over a row is one of integers. The bound
+//! of an estimate is `deviations` standard deviations: the row's own (see [`super::quantize`]), smaller near the query by
+//! `sqrt(1 - cos^2)`, because a code's error is at right angles to the row (shared/research/index.md, section 12: without
+//! it bounds of neighbours are a fifth too wide), and the rounding of the query, which is independent of it.
+
+use super::quantize::{Factors, Quantizer};
+use crate::metric::squared_euclid_to_score;
+use crate::simd;
+use granum_model::{Distance, ScoreInterval};
+
+/// Largest component of a rounded query.
+const LEVELS: f32 = 127.0;
+/// Standard deviation of rounding to the nearest step.
+const ROUNDING: f32 = 0.288_675;
+/// Standard deviations that an interval reaches to each side, unless asked otherwise: 98.9 % of scores lie within.
+pub(crate) const DEVIATIONS: f32 = 2.5;
+
+/// A query, ready for codes of one quantizer. Reused from query to query.
+#[derive(Debug, Default)]
+pub(crate) struct Estimator {
+    /// Rotated and rounded, as many as padded dimensions.
+    pub query: Vec<i8>,
+    /// Score = `constant + scale * (step * sum + shift)`, less the row's squared length for Euclid.
+    constant: f32,
+    step: f32,
+    shift: f32,
+    norm: f32,
+    per_product: f32,
+    distance: Option<Distance>,
+    rotated: Vec<f32>,
+}
+
+impl Estimator {
+    /// Makes it ready for `query`, of the quantizer's dimension.
+    pub fn prepare(&mut self, quantizer: &Quantizer, query: &[f32]) {
+        quantizer.rotation.rotate(query, &mut self.rotated);
+        let rotated = &self.rotated;
+        let (squared, largest) = simd::squares_and_largest(rotated);
+        self.step = if largest > 0.0 { largest / LEVELS } else { 1.0 };
+        self.query.resize(rotated.len(), 0);
+        simd::round_to_bytes(rotated, self.step.recip(), &mut self.query);
+        let sum: i32 = self.query.iter().map(|component| i32::from(*component)).sum();
+        self.shift = -self.step * quantizer.middle() * sum as f32;
+        self.norm = squared.sqrt();
+        self.per_product = quantizer.per_product();
+        self.distance = Some(quantizer.distance);
+        self.constant = match quantizer.distance {
+            Distance::Cosine | Distance::Dot => 0.0,
+            Distance::Euclid | Distance::Manhattan => -squared,
+        };
+    }
+
+    /// The numbers that turn a row's sum into its estimated score, see [`simd::finish`]; for Euclid the score is minus the
+    /// *squared* distance.
+    #[inline]
+    pub fn line(&self) -> (f32, f32, f32) {
+        (self.constant, self.step, self.shift)
+    }
+
+    /// Where the score lies, in the units of exact scores.
+    pub fn interval(&self, factors: Factors, score: f32, deviations: f32) -> ScoreInterval {
+        let error = deviations * self.deviation(factors, score);
+        match self.distance {
+            Some(Distance::Euclid) => {
+                let (lower, upper) = (
+                    squared_euclid_to_score(score - error),
+                    squared_euclid_to_score(score + error),
+                );
+                ScoreInterval {
+                    estimate: (lower + upper) / 2.0,
+                    error: (upper - lower) / 2.0,
+                }
+            }
+            Some(Distance::Manhattan) => ScoreInterval {
+                estimate: squared_euclid_to_score(score),
+                error: f32::INFINITY,
+            },
+            _ => ScoreInterval { estimate: score, error },
+        }
+    }
+
+    /// No row whose error and norm are not larger has a larger deviation.
+    pub fn widest(&self, largest: Factors) -> f32 {
+        let (code, rounding) = (
+            largest.error * self.norm,
+            self.per_product * self.step * ROUNDING * largest.norm,
+        );
+        (code * code + rounding * rounding).sqrt()
+    }
+
+    /// An estimated score in the units of exact scores.
+    pub fn outward(&self, score: f32) -> f32 {
+        match self.distance {
+            Some(Distance::Euclid | Distance::Manhattan) => squared_euclid_to_score(score),
+            _ => score,
+        }
+    }
+
+    /// One standard deviation of an estimate, in the units of [`score`](Self::score).
+    pub fn deviation(&self, factors: Factors, score: f32) -> f32 {
+        let lengths = factors.norm * self.norm;
+        if lengths <= 0.0 {
+            return 0.0;
+        }
+        let length = if self.per_product == 1.0 {
+            0.0
+        } else {
+            factors.norm * factors.norm
+        };
+        let product = (score - self.constant + length) / self.per_product;
+        // The cosine is an estimate too: the bound must not shrink because this one happens to be large.
+        let sigma = factors.error / (self.per_product * factors.norm);
+        let cosine = ((product / lengths).abs().min(1.0) - sigma).max(0.0);
+        let code = factors.error * self.norm * (1.0 - cosine * cosine).sqrt();
+        let rounding = self.per_product * self.step * ROUNDING * factors.norm;
+        (code * code + rounding * rounding).sqrt()
+    }
+}

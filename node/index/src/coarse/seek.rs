@@ -1,0 +1,224 @@
+//! The search on codes: candidates with the interval that each one's score lies in.
+//!
+//! Two ways: a walk along the graph names the best it meets; a scan of codes, all or picked ones, names every row that may
+//! still be among the k best, given that scores lie in their intervals. The caller proves them ([`crate::fine::verify`]).
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use granum_model::ScoreInterval;
+
+use super::Coarse;
+use super::estimate::{DEVIATIONS, Estimator};
+use super::loaded::Loaded;
+use super::walk::{Terrain, Walker};
+use crate::simd;
+
+/// Entries that a walk begins at.
+const STARTS: usize = 4;
+/// Rows scored at a time.
+const TILE: usize = 64;
+
+/// A place that may be a hit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub place: u32,
+    /// In the units of exact scores.
+    pub interval: ScoreInterval,
+}
+
+/// A thread's memory for searches.
+#[derive(Default)]
+struct Seeker {
+    estimator: Estimator,
+    walker: Walker,
+    candidates: Vec<(f32, u32)>,
+    best: BinaryHeap<Reverse<Ordered>>,
+}
+
+thread_local! {
+    static SEEKER: RefCell<Seeker> = RefCell::default();
+}
+
+/// A finite score, ordered.
+#[derive(Clone, Copy, PartialEq)]
+struct Ordered(f32);
+
+impl Eq for Ordered {}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A graph with codes, seen by one query.
+struct Coded<'a, P> {
+    rows: &'a Loaded,
+    estimator: &'a Estimator,
+    /// `None`: all pass.
+    passes: Option<P>,
+}
+
+impl<P: Fn(u32) -> bool> Terrain for Coded<'_, P> {
+    fn places(&self) -> u32 {
+        self.rows.places()
+    }
+
+    #[inline]
+    fn links(&self, place: u32) -> &[u32] {
+        self.rows.links(place)
+    }
+
+    #[inline]
+    fn passes_all(&self) -> bool {
+        self.passes.is_none()
+    }
+
+    #[inline]
+    fn passes(&self, place: u32) -> bool {
+        self.passes.as_ref().is_none_or(|passes| passes(place))
+    }
+
+    #[inline]
+    fn score(&self, places: &[u32], scores: &mut [f32]) {
+        self.rows.score(self.estimator, places, scores);
+    }
+
+    #[inline]
+    fn expect_links(&self, place: u32) {
+        simd::prefetch_words(self.rows.links(place));
+    }
+
+    #[inline]
+    fn expect_score(&self, place: u32) {
+        self.rows.expect(place);
+    }
+}
+
+impl Coarse {
+    /// Walks with a beam of `width` over places that pass; adds to `named` what `admits` of it and may be among the `k` best
+    /// of that, best estimate first. `expect` is told of each, ahead of use. Returns how many places were scored; `None`: there
+    /// is no sound graph.
+    pub fn walk(
+        &self,
+        query: &[f32],
+        (width, k): (usize, usize),
+        passes: Option<impl Fn(u32) -> bool>,
+        admits: impl Fn(u32) -> bool,
+        expect: impl Fn(u32),
+        named: &mut Vec<Named>,
+    ) -> Option<u64> {
+        let (rows, graph) = (self.loaded()?, self.graph.as_ref()?);
+        SEEKER.with_borrow_mut(|seeker| {
+            let Seeker {
+                estimator,
+                walker,
+                candidates,
+                ..
+            } = seeker;
+            estimator.prepare(self.codes.quantizer(), query);
+            let coded = Coded {
+                rows,
+                estimator,
+                passes,
+            };
+            walker.walk(&coded, graph.entries(), STARTS, width);
+            let reach = 2.0 * DEVIATIONS * estimator.widest(rows.largest());
+            let mut floor = f32::NEG_INFINITY;
+            candidates.clear();
+            for (at, (score, place)) in walker.best().filter(|(_, place)| admits(*place)).enumerate() {
+                if at + 1 == k {
+                    floor = score - reach;
+                }
+                if score < floor {
+                    break;
+                }
+                rows.expect_factors(place);
+                expect(place);
+                candidates.push((score, place));
+            }
+            named.extend(candidates.iter().map(|(score, place)| Named {
+                place: *place,
+                interval: estimator.interval(rows.factors(*place), *score, DEVIATIONS),
+            }));
+            Some(walker.scored)
+        })
+    }
+
+    /// Scores `places` by their codes; adds those that may be among the `k` best of them and of what reaches `floor`.
+    /// Returns how many were scored; `None`: the codes are damaged, or `stop` said so.
+    pub fn scan(
+        &self,
+        query: &[f32],
+        places: &mut dyn Iterator<Item = u32>,
+        k: usize,
+        floor: f32,
+        stop: &dyn Fn() -> bool,
+        named: &mut Vec<Named>,
+    ) -> Option<u64> {
+        let rows = self.loaded()?;
+        SEEKER.with_borrow_mut(|seeker| {
+            let Seeker { estimator, best, .. } = seeker;
+            estimator.prepare(self.codes.quantizer(), query);
+            best.clear();
+            let widest = DEVIATIONS * estimator.widest(rows.largest());
+            let (mut floor, mut scored, first) = (floor, 0, named.len());
+            let (mut tile, mut scores) = (Vec::with_capacity(TILE), [0.0; TILE]);
+            loop {
+                tile.clear();
+                tile.extend(places.take(TILE));
+                if tile.is_empty() {
+                    break;
+                }
+                if scored % (64 * TILE as u64) == 0 && stop() {
+                    return None;
+                }
+                scored += tile.len() as u64;
+                let scores = &mut scores[..tile.len()];
+                rows.score(estimator, &tile, scores);
+                for (score, place) in scores.iter().zip(&tile) {
+                    if estimator.outward(*score + widest) < floor {
+                        continue;
+                    }
+                    let interval = estimator.interval(rows.factors(*place), *score, DEVIATIONS);
+                    if interval.upper() < floor {
+                        continue;
+                    }
+                    named.push(Named {
+                        place: *place,
+                        interval,
+                    });
+                    if best.len() < k {
+                        best.push(Reverse(Ordered(interval.lower())));
+                    } else if let Some(mut least) = best.peek_mut()
+                        && least.0.0 < interval.lower()
+                    {
+                        *least = Reverse(Ordered(interval.lower()));
+                    }
+                    if best.len() == k
+                        && let Some(least) = best.peek()
+                    {
+                        floor = floor.max(least.0.0);
+                    }
+                }
+            }
+            let mut kept = first;
+            for at in first..named.len() {
+                if named[at].interval.upper() >= floor {
+                    named.swap(kept, at);
+                    kept += 1;
+                }
+            }
+            named.truncate(kept);
+            Some(scored)
+        })
+    }
+}

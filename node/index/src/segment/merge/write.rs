@@ -1,0 +1,72 @@
+//! Writes a merged segment: ids, payload, one file a vector. All are on disk, under their names, when it returns.
+//!
+//! In memory are the order of the rows, where each row went, and the tables that files end with: about 20 bytes a row,
+//! 8 more for each sparse or multi vector. Contents pass through in rows and blocks.
+
+mod ids;
+mod payload;
+mod vectors;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use granum_model::Schema;
+
+use super::order::{RowMap, SourceRow};
+use super::pace::{CopyError, Pace};
+use crate::document::SegmentId;
+use crate::error::{BuildError, MergeError};
+use crate::fine::writer::sync_directory;
+use crate::segment::build::failed;
+use crate::segment::{FileRef, Segment, SegmentRef, names};
+
+/// What is copied, and where to.
+pub(crate) struct Copying<'a> {
+    pub directory: &'a Path,
+    /// The merged segment.
+    pub id: SegmentId,
+    /// Opened for this, so that every page is checked.
+    pub sources: Vec<Segment>,
+    /// Where each source's rows go.
+    pub new_rows: Vec<Arc<RowMap>>,
+    /// The merged segment's rows, in order.
+    pub rows: &'a [SourceRow],
+}
+
+impl Copying<'_> {
+    /// The source of a row.
+    fn source(&self, at: &SourceRow) -> &Segment {
+        &self.sources[at.source as usize]
+    }
+
+    /// Writes the segment, with the vectors that `schema` has.
+    pub fn write(&self, schema: &Schema, pace: &mut Pace<'_>) -> Result<SegmentRef, MergeError> {
+        let id = self.id;
+        let mut files: Vec<FileRef> = Vec::with_capacity(2 + schema.vectors.len());
+        files.push(ids::write(self, pace).map_err(named(names::ids(id)))?);
+        pace.ask().map_err(named(names::payload(id)))?;
+        files.push(payload::write(self, pace).map_err(named(names::payload(id)))?);
+        for (number, field) in schema.vectors.iter().enumerate() {
+            pace.ask().map_err(named(names::vector(id, number)))?;
+            let written = vectors::write(self, number, field, pace);
+            files.extend(written.map_err(named(names::vector(id, number)))?);
+        }
+        sync_directory(self.directory).map_err(failed(self.directory.display().to_string()))?;
+        let rows = self.rows.len() as u32;
+        Ok(SegmentRef {
+            id,
+            rows,
+            live_rows: rows,
+            deleted: None,
+            files,
+        })
+    }
+}
+
+fn named(file: String) -> impl FnOnce(CopyError) -> MergeError {
+    move |error| match error {
+        CopyError::Io(source) => BuildError::Io { file, source }.into(),
+        CopyError::Source(damage) => MergeError::Source(damage),
+        CopyError::Stopped => MergeError::Stopped,
+    }
+}

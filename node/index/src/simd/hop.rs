@@ -1,0 +1,110 @@
+//! The loops of a walk's hop around the sums: which links are new, what are the scores, which are good enough?
+//!
+//! Each is a few instructions an item, run some hundred times a query, so bounds are checked for all items at once, before,
+//! and items are counted instead of branched upon: whether a link is new or a score good is as good as random.
+
+/// Appends to `out` the links whose byte in `seen` is not `mark`, and marks them.
+#[inline]
+pub(crate) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
+    let places = seen.len();
+    assert!(
+        links.iter().all(|link| (*link as usize) < places),
+        "a link beyond the {places} places"
+    );
+    let before = out.len();
+    out.resize(before + links.len(), 0);
+    let mut end = before;
+    for link in links {
+        // SAFETY: every link is below the length of `seen`, as was just checked; `end` grows by at most one a link and
+        // `out` has a place for each.
+        unsafe {
+            let byte = seen.get_unchecked_mut(*link as usize);
+            *out.get_unchecked_mut(end) = *link;
+            end += usize::from(*byte != mark);
+            *byte = mark;
+        }
+    }
+    out.truncate(end);
+}
+
+/// Turns integer sums into scores: `constant + scale * (step * sum + shift)`, less the squared norm where there are `norms`;
+/// scale and norm are those of each of `places`.
+#[inline]
+pub(crate) fn finish(
+    sums: &[i32],
+    places: &[u32],
+    scales: &[f32],
+    norms: Option<&[f32]>,
+    (constant, step, shift): (f32, f32, f32),
+    scores: &mut [f32],
+) {
+    let count = norms.map_or(scales.len(), |norms| norms.len().min(scales.len()));
+    assert!(
+        sums.len() == places.len() && sums.len() == scores.len(),
+        "sums, places and scores differ in number"
+    );
+    assert!(
+        places.iter().all(|place| (*place as usize) < count),
+        "a place beyond the {count} of the table"
+    );
+    for (at, place) in places.iter().enumerate() {
+        // SAFETY: `at` is below the length of all three, which agree; a place is below the length of the tables.
+        unsafe {
+            let scale = *scales.get_unchecked(*place as usize);
+            let sum = *sums.get_unchecked(at) as f32;
+            *scores.get_unchecked_mut(at) = constant + scale * (step * sum + shift);
+        }
+    }
+    if let Some(norms) = norms {
+        for (score, place) in scores.iter_mut().zip(places) {
+            let norm = norms[*place as usize];
+            *score -= norm * norm;
+        }
+    }
+}
+
+/// Appends to `out` the numbers of the scores above `worst`.
+#[inline]
+pub(crate) fn above(scores: &[f32], worst: f32, out: &mut Vec<u32>) {
+    out.resize(scores.len(), 0);
+    let mut end = 0;
+    for (at, score) in (0u32..).zip(scores) {
+        // SAFETY: `end` grows by at most one a score and `out` has a place for each.
+        unsafe { *out.get_unchecked_mut(end) = at };
+        end += usize::from(*score > worst);
+    }
+    out.truncate(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_link_is_new_once() {
+        let (mut seen, mut out) = (vec![0; 10], vec![99]);
+        sift(&[3, 4, 3, 9], &mut seen, 7, &mut out);
+        sift(&[4, 5], &mut seen, 7, &mut out);
+        assert_eq!(out, [99, 3, 4, 9, 5]);
+        assert_eq!(seen, [0, 0, 0, 7, 7, 7, 0, 0, 0, 7]);
+    }
+
+    #[test]
+    #[should_panic = "a link beyond the 3 places"]
+    fn a_link_to_nowhere_is_noticed() {
+        sift(&[3], &mut [0; 3], 1, &mut Vec::new());
+    }
+
+    #[test]
+    fn scores_are_finished_and_picked() {
+        let mut scores = [0.0; 2];
+        let (scales, line) = ([2.0, 4.0], (100.0, 0.5, 1.0));
+        finish(&[10, 20], &[1, 0], &scales, None, line, &mut scores);
+        assert_eq!(scores, [100.0 + 4.0 * 6.0, 100.0 + 2.0 * 11.0]);
+        finish(&[10, 20], &[1, 0], &scales, Some(&[1.0, 3.0]), line, &mut scores);
+        assert_eq!(scores, [100.0 + 4.0 * 6.0 - 9.0, 100.0 + 2.0 * 11.0 - 1.0]);
+        let mut out = vec![5, 6, 7];
+        above(&[1.0, 3.0, 2.0, f32::NAN], 1.5, &mut out);
+        assert_eq!(out, [1, 2]);
+    }
+}

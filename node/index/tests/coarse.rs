@@ -1,0 +1,373 @@
+//! Codes and graphs against the exact scan: is what they find right, complete enough, and never changed by damage?
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use granum_index::{
+    Bits, Builder, Document, Executor, Found, Index, Inline, Options, Params, Query, SegmentId, SegmentRef, Verify,
+};
+use granum_model::{Condition, Dense, Distance, DocId, Filter, Fine, Scalar, Schema, Vector, VectorField, VectorKind};
+use hnsw_rs::prelude::{DistL2, Hnsw};
+
+const ROWS: u64 = 2500;
+const K: usize = 10;
+const QUERIES: u64 = 40;
+
+/// A mixture of 30 clusters: not hard, not trivial. Of unit length where the distance asks for it, else of three lengths.
+fn vector(dimension: usize, distance: Distance, number: u64) -> Vec<f32> {
+    let noise = |seed: u64| {
+        let hash = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((hash ^ hash >> 32) >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let value = |at: u64| noise((number % 30) * 10_000 + at + 1) + 0.7 * noise(1_000_000 + number * 10_000 + at);
+    let values: Vec<f32> = (0..dimension as u64).map(value).collect();
+    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
+    let size = if distance == Distance::Cosine {
+        1.0
+    } else {
+        0.5 + (number % 3) as f32
+    };
+    values.iter().map(|value| value / length * size).collect()
+}
+
+fn schema(dimension: usize, distance: Distance) -> Schema {
+    let field = VectorField {
+        name: "v".into(),
+        kind: VectorKind::Dense {
+            dimension: dimension as u32,
+        },
+        distance,
+        fine: Fine::F32,
+        embedder: None,
+    };
+    Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    }
+}
+
+struct Sealed {
+    index: Index,
+    manifest: Vec<SegmentRef>,
+    dimension: usize,
+    distance: Distance,
+    _directory: tempfile::TempDir,
+}
+
+/// So many threads.
+struct Threads(usize);
+
+impl Executor for Threads {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.0 {
+                scope.spawn(|| {
+                    while let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < tasks)
+                    {
+                        task(number);
+                    }
+                });
+            }
+        });
+    }
+}
+
+fn sealed(dimension: usize, distance: Distance, options: Options) -> Sealed {
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), schema(dimension, distance), options, &[]).unwrap();
+    for number in 0..ROWS {
+        let vectors = vec![(
+            "v".into(),
+            Vector::Dense(Dense::F32(vector(dimension, distance, number))),
+        )];
+        let document = Document {
+            id: DocId::Number(number),
+            version: number + 1,
+            payload: Arc::from(format!("{{\"tenth\":{},\"rare\":{}}}", number % 10, number % 500 == 7).as_bytes()),
+            vectors,
+        };
+        index.insert(document, None).unwrap();
+    }
+    let built = index.build(&index.freeze(SegmentId(1))).unwrap();
+    let manifest = built.segments().to_vec();
+    index.publish(built);
+    Sealed {
+        index,
+        manifest,
+        dimension,
+        distance,
+        _directory: directory,
+    }
+}
+
+impl Sealed {
+    fn find(&self, number: u64, filter: Filter, params: Params) -> Found {
+        let query = Query {
+            using: "v".into(),
+            vector: Vector::Dense(Dense::F32(vector(self.dimension, self.distance, number))),
+            filter,
+            k: K,
+            threshold: None,
+            exclude: None,
+            params,
+        };
+        self.index.view().search(&[query], &|| false).unwrap().remove(0)
+    }
+
+    /// Share of the exact k best that is found; checks that what is found is told truly.
+    #[track_caller]
+    fn recall(&self, filter: &Filter, params: Params) -> f64 {
+        let exact = Params {
+            exact: true,
+            ..Params::default()
+        };
+        let (mut hits, mut all) = (0, 0);
+        for number in ROWS..ROWS + QUERIES {
+            let truth = self.find(number, filter.clone(), exact);
+            let found = self.find(number, filter.clone(), params);
+            assert_eq!(found.hits.len(), truth.hits.len(), "as many hits as there are");
+            let scores: HashSet<(u64, u32)> = self
+                .find(number, filter.clone(), exact)
+                .hits
+                .iter()
+                .map(|hit| (hit.hit.version, hit.hit.score.to_bits()))
+                .collect();
+            for hit in &found.hits {
+                if hit.interval.error == 0.0 && truth.hits.iter().any(|other| other.hit.id == hit.hit.id) {
+                    let told = (hit.hit.version, hit.hit.score.to_bits());
+                    assert!(scores.contains(&told), "{told:?} is no exact score");
+                }
+            }
+            let wanted: HashSet<&DocId> = truth.hits.iter().map(|hit| &hit.hit.id).collect();
+            hits += found.hits.iter().filter(|hit| wanted.contains(&hit.hit.id)).count();
+            all += truth.hits.len();
+        }
+        hits as f64 / all as f64
+    }
+}
+
+fn options(builder: Builder, bits: Bits) -> Options {
+    Options { builder, bits, seed: 5 }
+}
+
+fn tenth(value: i64) -> Filter {
+    Filter {
+        must: vec![Condition::MatchAny {
+            key: "tenth".into(),
+            any: vec![Scalar::Integer(value)],
+        }],
+        ..Filter::default()
+    }
+}
+
+#[test]
+fn graphs_of_both_builders_find_nearly_all_and_score_few_rows() {
+    for builder in [Builder::Granum, Builder::HnswRs] {
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclid, Distance::Manhattan] {
+            if builder == Builder::HnswRs && distance == Distance::Dot {
+                continue;
+            }
+            let sealed = sealed(40, distance, options(builder, Bits::Four));
+            assert_eq!(sealed.index.derive(&Inline).unwrap(), 2, "codes and graph");
+            assert_eq!(sealed.index.derive(&Inline).unwrap(), 0, "nothing is missing any more");
+            let params = Params {
+                ef: Some(32),
+                ..Params::default()
+            };
+            let recall = sealed.recall(&Filter::default(), params);
+            // Products of rows of all lengths are no distance, which links follow.
+            let least = if distance == Distance::Dot { 0.9 } else { 0.97 };
+            assert!(recall >= least, "{builder:?} {distance:?}: recall {recall}");
+            let usage = sealed.find(ROWS, Filter::default(), params).usage;
+            assert!(usage.rows_scored < ROWS, "{builder:?} {distance:?}: {usage:?}");
+            assert!(usage.rows_read < ROWS / 10, "{builder:?} {distance:?}: {usage:?}");
+        }
+    }
+}
+
+/// The graph of the product must be no worse than what the field's own library builds with the same number of links.
+#[test]
+fn our_graph_finds_as_much_as_hnsw_rs() {
+    let sealed = sealed(40, Distance::Euclid, options(Builder::Granum, Bits::Eight));
+    sealed.index.derive(&Threads(2)).unwrap();
+    let oracle: Hnsw<'_, f32, DistL2> = Hnsw::new(16, ROWS as usize, 16, 200, DistL2);
+    for number in 0..ROWS {
+        oracle.insert((&vector(40, Distance::Euclid, number), number as usize));
+    }
+    let exact = Params {
+        exact: true,
+        ..Params::default()
+    };
+    let mut theirs = 0;
+    for number in ROWS..ROWS + QUERIES {
+        let truth = sealed.find(number, Filter::default(), exact);
+        let neighbours = oracle.search(&vector(40, Distance::Euclid, number), K, 32);
+        let is_true = |id: usize| truth.hits.iter().any(|hit| hit.hit.id == DocId::Number(id as u64));
+        theirs += neighbours.iter().filter(|near| is_true(near.d_id)).count();
+    }
+    let params = Params {
+        ef: Some(32),
+        ..Params::default()
+    };
+    let ours = sealed.recall(&Filter::default(), params);
+    let theirs = theirs as f64 / (QUERIES * K as u64) as f64;
+    assert!(ours + 0.01 >= theirs, "ours {ours}, hnsw_rs {theirs}");
+}
+
+#[test]
+fn a_scan_of_codes_is_exact_once_proved() {
+    for bits in Bits::ALL {
+        for (distance, dimension) in [
+            (Distance::Cosine, 40),
+            (Distance::Cosine, 96),
+            (Distance::Dot, 1),
+            (Distance::Euclid, 65),
+            (Distance::Manhattan, 20),
+        ] {
+            let sealed = sealed(dimension, distance, options(Builder::Codes, bits));
+            assert_eq!(sealed.index.derive(&Threads(2)).unwrap(), 1);
+            let recall = sealed.recall(&Filter::default(), Params::default());
+            // Bounds of 2.5 deviations; so few dimensions at one bit are not Gaussian. Manhattan reads all that is named.
+            let least = if bits == Bits::One { 0.97 } else { 0.99 };
+            assert!(recall >= least, "{bits:?} {distance:?} {dimension}: recall {recall}");
+        }
+    }
+}
+
+#[test]
+fn fewer_proofs_read_fewer_rows() {
+    let sealed = sealed(96, Distance::Cosine, options(Builder::Granum, Bits::Two));
+    sealed.index.derive(&Inline).unwrap();
+    let read = |verify| {
+        let params = Params {
+            verify,
+            ..Params::default()
+        };
+        let recall = sealed.recall(&Filter::default(), params);
+        let usage = |number| sealed.find(number, Filter::default(), params).usage.rows_read;
+        (recall, (ROWS..ROWS + QUERIES).map(usage).sum::<u64>())
+    };
+    let (all, bound, none) = (read(Verify::All), read(Verify::Bound), read(Verify::None));
+    assert!(all.0 >= 0.97 && bound.0 >= 0.97, "{all:?} {bound:?}");
+    assert!(bound.1 < all.1 && none.1 == 0, "{all:?} {bound:?} {none:?}");
+    assert!(none.0 > 0.6 && none.0 < bound.0, "{none:?} {bound:?}");
+}
+
+#[test]
+fn dead_rows_are_never_hits_and_a_filter_loses_none() {
+    let sealed = sealed(40, Distance::Cosine, options(Builder::Granum, Bits::Four));
+    sealed.index.derive(&Inline).unwrap();
+    for number in (0..ROWS).filter(|number| number % 3 == 0) {
+        let place = sealed.index.view().find(&DocId::Number(number)).unwrap();
+        assert!(sealed.index.delete(&DocId::Number(number), place));
+    }
+    let rare = Filter {
+        must: vec![Condition::MatchAny {
+            key: "rare".into(),
+            any: vec![Scalar::Boolean(true)],
+        }],
+        ..Filter::default()
+    };
+    for filter in [Filter::default(), tenth(3), rare] {
+        // Once, so that the segment knows which rows pass.
+        sealed.index.view().count(&filter, &|| false).unwrap();
+        let params = Params {
+            ef: Some(32),
+            ..Params::default()
+        };
+        let recall = sealed.recall(&filter, params);
+        assert!(recall >= 0.97, "{filter:?}: recall {recall}");
+        for number in ROWS..ROWS + QUERIES {
+            for hit in sealed.find(number, filter.clone(), params).hits {
+                let DocId::Number(id) = hit.hit.id else {
+                    panic!("all ids are numbers")
+                };
+                assert!(id % 3 != 0, "{id} is dead");
+            }
+        }
+    }
+}
+
+/// Bytes of the derived files.
+fn derived(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            let is_derived = name.contains(".codes.") || name.contains(".graph.");
+            is_derived.then(|| (name, std::fs::read(entry.path()).unwrap()))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn any_number_of_threads_builds_the_same_files() {
+    let one = sealed(40, Distance::Cosine, options(Builder::Granum, Bits::Four));
+    one.index.derive(&Inline).unwrap();
+    let many = sealed(40, Distance::Cosine, options(Builder::Granum, Bits::Four));
+    many.index.derive(&Threads(5)).unwrap();
+    let (one, many) = (derived(one._directory.path()), derived(many._directory.path()));
+    assert_eq!(one.len(), 2);
+    assert!(one == many, "files differ");
+}
+
+#[test]
+fn damage_changes_no_answer_and_is_mended() {
+    let sealed = sealed(40, Distance::Cosine, options(Builder::Granum, Bits::Four));
+    sealed.index.derive(&Inline).unwrap();
+    let directory = sealed._directory.path();
+    let whole = derived(directory);
+    let exact = Params {
+        exact: true,
+        ..Params::default()
+    };
+    let expected = sealed.find(ROWS, Filter::default(), exact).hits;
+    for (name, bytes) in &whole {
+        // A content page, the checksum table, the footer.
+        for at in [100, bytes.len() - 5000, bytes.len() - 100] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(directory.join(name), &damaged).unwrap();
+            assert!(
+                granum_index::verify(directory, &sealed.manifest).problems_found > 0,
+                "{name} at {at}"
+            );
+            let options = sealed.index.options();
+            let reopened = Sealed {
+                index: Index::open(directory, schema(40, Distance::Cosine), options, &sealed.manifest).unwrap(),
+                manifest: sealed.manifest.clone(),
+                dimension: 40,
+                distance: Distance::Cosine,
+                _directory: tempfile::tempdir().unwrap(),
+            };
+            let found = reopened.find(ROWS, Filter::default(), Params::default()).hits;
+            let missed = expected
+                .iter()
+                .filter(|hit| !found.iter().any(|other| other.hit == hit.hit))
+                .count();
+            assert!(missed <= 1, "{name} at {at}: {missed} of the exact hits are missing");
+            assert!(
+                reopened.index.derive(&Inline).unwrap() > 0,
+                "{name} at {at} is built anew"
+            );
+            assert!(derived(directory) == whole, "{name} at {at}: the same files as before");
+            assert_eq!(
+                granum_index::verify(directory, &sealed.manifest).problems,
+                Vec::<String>::new()
+            );
+        }
+    }
+    sealed.index.remove_unreferenced(&sealed.manifest).unwrap();
+    assert_eq!(
+        derived(directory).len(),
+        2,
+        "derived files stay while their segment does"
+    );
+}
