@@ -1,7 +1,8 @@
 //! Collections and the state of the cluster. Replies are handed on as the cluster's own messages.
 
+use granum_model::{PayloadField, PayloadKind};
 use granum_proto::v1::admin_client::AdminClient;
-use granum_proto::{limits, v1};
+use granum_proto::{convert, limits, v1};
 use tonic::transport::Channel;
 
 use crate::call::{Effect, new_request_id};
@@ -71,6 +72,13 @@ impl CreateCollection {
         self
     }
 
+    /// Adds an index over a field of the payload, named by its path: filters on it are fast, and answer the same.
+    pub fn index(mut self, key: impl Into<String>, kind: PayloadKind) -> Self {
+        let field = payload_field(key.into(), kind);
+        self.request.schema.get_or_insert_default().payload.push(field);
+        self
+    }
+
     /// Into how many shards it is cut, 1..=256; the cluster's default unless set.
     pub fn shards(mut self, shards: u32) -> Self {
         self.request.shards = shards;
@@ -122,13 +130,47 @@ impl Client {
         drop: Vec<String>,
         default_read: Option<ReadLevel>,
     ) -> Result<v1::CollectionInfo, AdminError> {
-        let request = v1::AlterCollectionRequest {
-            info: None,
+        self.alter(v1::AlterCollectionRequest {
             name: name.into(),
             add_vectors: add.into_iter().map(|field| field.0).collect(),
             drop_vectors: drop,
             default_read: default_read.map(Into::into),
-        };
+            ..Default::default()
+        })
+        .await
+    }
+
+    /// Adds an index over a field of the payload, or replaces the one it has. Answered once every shard has taken it; it is
+    /// built behind that, and filters are right meanwhile.
+    pub async fn add_index(
+        &self,
+        collection: impl Into<String>,
+        key: impl Into<String>,
+        kind: PayloadKind,
+    ) -> Result<v1::CollectionInfo, AdminError> {
+        self.alter(v1::AlterCollectionRequest {
+            name: collection.into(),
+            add_payload: vec![payload_field(key.into(), kind)],
+            ..Default::default()
+        })
+        .await
+    }
+
+    /// Drops the index over a field of the payload, if it has one.
+    pub async fn drop_index(
+        &self,
+        collection: impl Into<String>,
+        key: impl Into<String>,
+    ) -> Result<v1::CollectionInfo, AdminError> {
+        self.alter(v1::AlterCollectionRequest {
+            name: collection.into(),
+            drop_payload: vec![key.into()],
+            ..Default::default()
+        })
+        .await
+    }
+
+    async fn alter(&self, request: v1::AlterCollectionRequest) -> Result<v1::CollectionInfo, AdminError> {
         let message = |info| v1::AlterCollectionRequest {
             info: Some(info),
             ..request.clone()
@@ -171,6 +213,10 @@ impl Client {
         let send = |channel, request| async move { admin(channel).cluster_status(request).await };
         Ok(self.call(Effect::Read, new_request_id(), message, send).await?)
     }
+}
+
+fn payload_field(key: String, kind: PayloadKind) -> v1::PayloadField {
+    convert::schema::write_payload_field(&PayloadField { key, kind })
 }
 
 fn admin(channel: Channel) -> AdminClient<Channel> {

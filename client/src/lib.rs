@@ -54,7 +54,7 @@ pub use client::Client;
 pub use document::{Document, Hit, StoredDocument};
 pub use error::{AdminError, SearchError, WriteError};
 pub use filter::FilterError;
-pub use granum_model::{DocId, Filter, RequestId};
+pub use granum_model::{DocId, Filter, PayloadKind, RequestId};
 pub use granum_proto::limits;
 pub use granum_proto::status::Failure;
 /// The messages of the public API, where a reply is handed on as it came: [`v1::ReplyInfo`], [`v1::CollectionInfo`].

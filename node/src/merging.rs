@@ -2,8 +2,8 @@
 //!
 //! A replica is asked every [`LOOK_INTERVAL`] whether a merge is due (after a seal, then, or when enough has died); asking
 //! costs no more than its number of segments. At most `merge_threads` merge at once, on a pool of their own, one merge a
-//! replica, and together they write at most `merge_bytes_per_second`. The same pool builds the codes and graphs that newly
-//! sealed segments lack, where no merge is due that would build them for more rows at once. A replica whose merge failed is left alone for a
+//! replica, and together they write at most `merge_bytes_per_second`. The same pool builds the codes, graphs and payload indexes that
+//! segments lack, where no merge is due that would build them for more rows at once. A replica whose merge failed is left alone for a
 //! while: what is damaged or full now would be read in vain each second.
 
 use std::collections::HashMap;

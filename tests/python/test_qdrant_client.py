@@ -152,7 +152,42 @@ def test_a_collection_lives_and_dies(client):
     assert not client.collection_exists(name)
 
 
+def test_payload_indexes_change_no_answer(client, packages, sample):
+    documents, _ = sample
+    near = models.GeoRadius(center=models.GeoPoint(lat=52.5, lon=13.4), radius=1000.0)
+    filters = [
+        models.Filter(must=[match("section", "games")]),
+        models.Filter(must=[models.FieldCondition(key="installed_size", range=models.Range(gte=100, lt=1000))], must_not=[match("tags", "role::program")]),
+        models.Filter(must=[models.FieldCondition(key="text", match=models.MatchText(text="chess game"))]),
+        models.Filter(should=[models.FieldCondition(key="tags", match=models.MatchAny(any=["use::gameplaying", "use::editing"])), match("priority", "required")]),
+        models.Filter(must=[models.FieldCondition(key="place", geo_radius=near)]),
+    ]
+    before = [client.count(packages, count_filter=wanted).count for wanted in filters]
+    assert before[0] == sum(document.get("section") == "games" for document in documents) and before[4] == 0
+    assert client.get_collection(packages).payload_schema == {}
+    for key, schema in {
+        "section": models.PayloadSchemaType.KEYWORD,
+        "installed_size": models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=True),
+        "tags": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=False),
+        "text": models.TextIndexParams(type=models.TextIndexType.TEXT, tokenizer=models.TokenizerType.WORD, lowercase=True),
+        "place": models.PayloadSchemaType.GEO,
+    }.items():
+        assert client.create_payload_index(packages, key, schema).status == models.UpdateStatus.COMPLETED
+    schema = client.get_collection(packages).payload_schema
+    assert {key: index.data_type.value for key, index in schema.items()} == {
+        "section": "keyword", "installed_size": "integer", "tags": "keyword", "text": "text", "place": "geo",
+    }
+    assert [client.count(packages, count_filter=wanted).count for wanted in filters] == before
+    client.delete_payload_index(packages, "tags")
+    assert "tags" not in client.get_collection(packages).payload_schema
+    assert [client.count(packages, count_filter=wanted).count for wanted in filters] == before
+    client.upsert(packages, points=[models.PointStruct(id=10**6, vector=[1.0] + [0.0] * 383, payload={"place": {"lat": 52.501, "lon": 13.401}})])
+    assert client.count(packages, count_filter=filters[4]).count == 1
+    client.delete(packages, points_selector=[10**6])
+
+
 @pytest.mark.parametrize("call, code, problem", [
+    (lambda client: client.create_payload_index("packages", "a..b", models.PayloadSchemaType.KEYWORD), 400, "a..b"),
     (lambda client: client.query_points("nowhere", query=[1.0]), 404, "nowhere"),
     (lambda client: client.query_points("packages", query=[1.0, 2.0]), 400, "384"),
     (lambda client: client.query_points("packages", query=[0.1] * 384, limit=10_001), 400, "10001"),

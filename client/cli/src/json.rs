@@ -100,15 +100,32 @@ pub fn collection(info: &v1::CollectionInfo) -> Value {
         })
     };
     let vectors = info.schema.iter().flat_map(|schema| &schema.vectors);
+    let indexes = info.schema.iter().flat_map(|schema| &schema.payload);
     json!({
         "name": info.name,
         "id": info.id,
         "vectors": vectors.map(vector).collect::<Vec<_>>(),
+        "indexes": indexes.map(|field| json!({"key": field.key, "kind": index_kind(field)})).collect::<Vec<_>>(),
         "replication_factor": info.replication_factor,
         "state": state(info),
         "documents": info.documents,
         "shards": info.shards.iter().map(shard).collect::<Vec<_>>(),
     })
+}
+
+/// What an index takes values for.
+pub fn index_kind(field: &v1::PayloadField) -> &'static str {
+    match field.kind() {
+        v1::PayloadKind::Unspecified => "unknown",
+        v1::PayloadKind::Keyword => "keyword",
+        v1::PayloadKind::Integer => "integer",
+        v1::PayloadKind::Float => "float",
+        v1::PayloadKind::Bool => "bool",
+        v1::PayloadKind::Datetime => "datetime",
+        v1::PayloadKind::Uuid => "uuid",
+        v1::PayloadKind::Geo => "geo",
+        v1::PayloadKind::Text => "text",
+    }
 }
 
 fn shard(info: &v1::ShardInfo) -> Value {

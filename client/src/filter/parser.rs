@@ -2,6 +2,8 @@
 //!
 //! Over 400 lines because one type walks the tokens and each rule of the grammar is one of its methods, in the grammar's order.
 
+mod geo;
+
 use granum_model::filter::{Bounds, FILTER_LIST_MAX};
 use granum_model::{Condition, DocId, Scalar, datetime};
 
@@ -125,7 +127,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `condition := "exists" "(" path ")" | "vector" "(" name ")" | bound order subject [ order bound ] | subject test`
+    /// `condition := "exists" "(" path ")" | "vector" "(" name ")" | area | bound order subject [ order bound ] | subject test`
     fn condition(&mut self) -> Result<Tree, Mistake> {
         if let Some(function) = self.function() {
             match function.as_str() {
@@ -139,6 +141,7 @@ impl Parser<'_> {
                     self.need_sign(")")?;
                     return Ok(Tree::One(Condition::HasVector { name }));
                 }
+                "circle" | "box" | "polygon" => return self.area(&function),
                 "date" => return self.chain(),
                 _ => {}
             }
@@ -158,7 +161,7 @@ impl Parser<'_> {
     fn function(&mut self) -> Option<String> {
         let Kind::Word(word) = self.kind() else { return None };
         let word = word.to_ascii_lowercase();
-        let known = matches!(word.as_str(), "exists" | "vector");
+        let known = matches!(word.as_str(), "exists" | "vector" | "circle" | "box" | "polygon");
         let called = self.tokens.get(self.next + 1).map(|token| &token.kind) == Some(&Kind::Sign("("));
         if !called {
             return None;
@@ -189,7 +192,7 @@ impl Parser<'_> {
                 Ok(Subject::Id)
             }
             Some(other) => Err(self.mistake(format!(
-                "no function {other:?}; there are exists(), count(), id(), vector() and date()"
+                "no function {other:?}; there are exists(), count(), id(), vector(), circle(), box(), polygon() and date()"
             ))),
             None => Ok(Subject::Field(self.path()?)),
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use granum_model::filter::Bounds;
+use granum_model::filter::{Bounds, GeoPoint};
 use granum_model::{Condition, DocId, Filter, Scalar, datetime};
 
 use super::lexer::is_bare;
@@ -99,10 +99,7 @@ fn print_condition(condition: &Condition, place: Place) -> String {
         },
         Condition::MatchExcept { key, except } => format!("{} other than {}", path(key), list(except, scalar)),
         Condition::MatchText { key, text } => format!("{} ~ {}", path(key), quoted(text)),
-        Condition::Range { key, bounds } => {
-            let print = |bound: f64| format!("{bound:?}").trim_end_matches(".0").to_owned();
-            print_bounds(&path(key), bounds, print, f64::MIN, place)
-        }
+        Condition::Range { key, bounds } => print_bounds(&path(key), bounds, decimal, f64::MIN, place),
         Condition::DatetimeRange { key, bounds } => {
             let print = |bound| format!("date({})", datetime::format_micros(bound));
             print_bounds(&path(key), bounds, print, 0, place)
@@ -114,6 +111,23 @@ fn print_condition(condition: &Condition, place: Place) -> String {
             0,
             place,
         ),
+        Condition::GeoRadius { key, center, radius_m } => {
+            format!("circle({}, {}, {})", path(key), spot(center), decimal(*radius_m))
+        }
+        Condition::GeoBoundingBox {
+            key,
+            top_left,
+            bottom_right,
+        } => format!("box({}, {}, {})", path(key), spot(top_left), spot(bottom_right)),
+        Condition::GeoPolygon {
+            key,
+            exterior,
+            interiors,
+        } => {
+            let rings = [exterior].into_iter().chain(interiors);
+            let rings: Vec<String> = rings.map(|ring| list(ring, spot)).collect();
+            format!("polygon({}, {})", path(key), rings.join(", "))
+        }
         Condition::IsEmpty { key } => format!("{} is empty", path(key)),
         Condition::IsNull { key } => format!("{} is null", path(key)),
         Condition::HasId { ids } => match &ids[..] {
@@ -161,6 +175,14 @@ fn print_bounds<T: Copy>(
 fn list<T>(values: &[T], print: fn(&T) -> String) -> String {
     let values: Vec<String> = values.iter().map(print).collect();
     format!("({})", values.join(", "))
+}
+
+fn spot(point: &GeoPoint) -> String {
+    format!("{}, {}", decimal(point.lat), decimal(point.lon))
+}
+
+fn decimal(number: f64) -> String {
+    format!("{number:?}").trim_end_matches(".0").to_owned()
 }
 
 fn path(key: &str) -> String {

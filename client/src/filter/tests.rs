@@ -1,6 +1,6 @@
 //! Does the language say what docs/reference/filter.md promises? Examples by hand, and any filter printed and read again.
 
-use granum_model::filter::Bounds;
+use granum_model::filter::{Bounds, GeoPoint};
 use granum_model::{Condition, DocId, Filter, Scalar};
 use proptest::prelude::*;
 
@@ -52,6 +52,16 @@ fn each_form_reads_and_prints() {
     reads_as("parts[]{ a = 1 and b = 2 }", "parts[]{ a = 1 and b = 2 }");
     reads_as("2 < count(tags) <= 4", "2 < count(tags) <= 4");
     reads_as("id() in (0ad, 42, \"42\")", "id() in (0ad, 42, \"42\")");
+    reads_as("circle(place, 52.50, 13.4, 1e3)", "circle(place, 52.5, 13.4, 1000)");
+    reads_as(
+        "not BOX(place, 10, 170, -10.0, -170)",
+        "not box(place, 10, 170, -10, -170)",
+    );
+    reads_as(
+        "polygon(a.place, (0,0, 0,9, 9,9, 0,0), (1,2, 1,3, 2,3, 1,2))",
+        "polygon(a.place, (0, 0, 0, 9, 9, 9, 0, 0), (1, 2, 1, 3, 2, 3, 1, 2))",
+    );
+    reads_as("circle = 1 and box ~ polygon", "circle = 1 and box ~ \"polygon\"");
     reads_as(
         "vector(title) and not vector(\"\")",
         "vector(title) and not vector(\"\")",
@@ -113,6 +123,13 @@ fn a_mistake_is_told_with_its_column() {
         10,
         "at least 3 of 2 conditions, must be 1..=2",
     );
+    let no_place = "a place is a latitude of -90..=90 and a longitude of -180..=180, in degrees";
+    fails("circle(place, 91, 0, 5)", 15, no_place);
+    fails("circle(place, 1, 0, -5)", 21, "a radius is not below 0");
+    fails("circle(place, 1, 0)", 19, "expected \",\", found \")\"");
+    fails("polygon(place, (1, 2, 3))", 16, no_place);
+    let open = "a ring has at least 4 places, the last of which is the first";
+    fails("polygon(place, (1, 2, 3, 4, 5, 6, 7, 8))", 16, open);
     let error = parse("größe == 1").unwrap_err();
     assert_eq!(error.caret(), "größe == 1\n       ^");
 }
@@ -160,6 +177,17 @@ fn bounds<T: Copy + std::fmt::Debug>(value: impl Strategy<Value = T> + Clone) ->
     })
 }
 
+fn place() -> impl Strategy<Value = GeoPoint> {
+    (-90.0..90.0f64, -180.0..180.0f64).prop_map(|(lat, lon)| GeoPoint { lat, lon })
+}
+
+fn ring() -> impl Strategy<Value = Vec<GeoPoint>> {
+    prop::collection::vec(place(), 3..6).prop_map(|mut ring| {
+        ring.push(ring[0]);
+        ring
+    })
+}
+
 fn leaf() -> impl Strategy<Value = Condition> {
     let scalars = || prop::collection::vec(scalar(), 0..3);
     prop_oneof![
@@ -170,6 +198,23 @@ fn leaf() -> impl Strategy<Value = Condition> {
         (text(), bounds(0..4_000_000_000_000_000i64))
             .prop_map(|(key, bounds)| Condition::DatetimeRange { key, bounds }),
         (text(), bounds(0..1000u64)).prop_map(|(key, bounds)| Condition::ValuesCount { key, bounds }),
+        (text(), place(), 0.0..1e9f64).prop_map(|(key, center, radius_m)| Condition::GeoRadius {
+            key,
+            center,
+            radius_m
+        }),
+        (text(), place(), place()).prop_map(|(key, top_left, bottom_right)| Condition::GeoBoundingBox {
+            key,
+            top_left,
+            bottom_right
+        }),
+        (text(), ring(), prop::collection::vec(ring(), 0..3)).prop_map(|(key, exterior, interiors)| {
+            Condition::GeoPolygon {
+                key,
+                exterior,
+                interiors,
+            }
+        }),
         text().prop_map(|key| Condition::IsEmpty { key }),
         text().prop_map(|key| Condition::IsNull { key }),
         text().prop_map(|name| Condition::HasVector { name }),
@@ -235,7 +280,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_breaks_the_parser(text in "[a-c =!<>~(){},.\"'0-9]{0,40}|\\PC{0,40}|((not|and|or|in|is|at|least|of|date|count)[ (=1)]{0,3}){0,8}") {
+    fn no_text_breaks_the_parser(text in "[a-c =!<>~(){},.\"'0-9]{0,40}|\\PC{0,40}|((not|and|or|in|is|at|least|of|date|count|circle|polygon)[ (=1)]{0,3}){0,8}") {
         if let Err(error) = parse(&text) {
             prop_assert!(error.column <= text.chars().count() + 1);
             error.caret();

@@ -107,7 +107,7 @@ fn is_as_wished(stands: &Collection, new: &NewCollection, shards: &u32) -> bool 
     same_shards && stands.record.schema.as_ref() == Some(&new.schema)
 }
 
-/// Adds and drops named vectors, changes the default read level; answers when every shard has taken it.
+/// Adds and drops named vectors and payload indexes, changes the default read level; answers when every shard has taken it.
 pub(crate) async fn alter(
     context: &Context,
     control: &Control,

@@ -1,6 +1,6 @@
 //! The schema of a collection as it is asked for: checked, embedders resolved to their full name and version.
 
-use granum_model::schema::Embedder;
+use granum_model::schema::{Embedder, PAYLOAD_INDEXES_MAX};
 use granum_model::{Schema, VectorField, VectorKind};
 use granum_proto::limits::{self, Invalid};
 use granum_proto::{convert, v1};
@@ -21,7 +21,7 @@ pub(super) fn wished(schema: Option<&v1::Schema>, embedders: &Embedders) -> Resu
     Ok(convert::schema::write(&schema))
 }
 
-/// What stands, without the vectors to be dropped and with those to be added.
+/// What stands, without the vectors and payload indexes to be dropped and with those to be added.
 pub(super) fn altered(
     stands: &Schema,
     request: &v1::AlterCollectionRequest,
@@ -44,7 +44,18 @@ pub(super) fn altered(
         vectors.push(added.map_err(|error| error.within(&format!("add_vectors[{:?}]", field.name)))?);
     }
     limits::at_most("vectors", vectors.len(), limits::VECTORS_MAX, "vectors")?;
-    Ok(convert::schema::write(&Schema { vectors }))
+    let mut payload = stands.payload.clone();
+    payload.retain(|field| !request.drop_payload.contains(&field.key));
+    for field in &request.add_payload {
+        let added = convert::schema::read_payload_field(field);
+        let added = added.map_err(|error| error.within(&format!("add_payload[{:?}]", field.key)))?;
+        match payload.iter_mut().find(|stands| stands.key == added.key) {
+            Some(stands) => *stands = added,
+            None => payload.push(added),
+        }
+    }
+    limits::at_most("payload", payload.len(), PAYLOAD_INDEXES_MAX, "indexes")?;
+    Ok(convert::schema::write(&Schema { vectors, payload }))
 }
 
 fn added(mut field: v1::VectorField, embedders: &Embedders) -> Result<VectorField, Invalid> {

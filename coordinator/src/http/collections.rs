@@ -60,3 +60,34 @@ pub async fn delete(State(coordinator): State<Coordinator>, Path(name): Path<Str
         .await;
     clock.reply(outcome.map(|deleted| deleted.existed))
 }
+
+/// `PUT /collections/{collection}/index`
+pub async fn create_index(
+    State(coordinator): State<Coordinator>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let clock = reply::Clock::start();
+    let outcome = async {
+        let value = json::parse(&reply::body(body)?)?;
+        let request = decode::index::create(Node::root(&value, ""), name)?;
+        coordinator.alter_collection(request).await?;
+        Ok(encode::completed())
+    };
+    clock.reply(outcome.await)
+}
+
+/// `DELETE /collections/{collection}/index/{field}`
+pub async fn delete_index(
+    State(coordinator): State<Coordinator>,
+    Path((name, key)): Path<(String, String)>,
+) -> Response {
+    let clock = reply::Clock::start();
+    let request = v1::AlterCollectionRequest {
+        name,
+        drop_payload: vec![key],
+        ..Default::default()
+    };
+    let outcome = coordinator.alter_collection(request).await;
+    clock.reply(outcome.map(|_| encode::completed()))
+}

@@ -251,6 +251,14 @@ pub fn update(response: v1::WriteResponse) -> Result<Update, Failure> {
     })
 }
 
+/// A change of a collection that stands.
+pub fn completed() -> Update {
+    Update {
+        operation_id: 0,
+        status: "completed",
+    }
+}
+
 /// The names of all collections.
 pub fn names(collections: &[v1::CollectionInfo]) -> Value {
     let names: Vec<Value> = collections
@@ -280,7 +288,7 @@ pub fn collection(collection: &v1::CollectionInfo) -> Value {
         "points_count": collection.documents,
         "indexed_vectors_count": 0,
         "segments_count": segments,
-        "payload_schema": {},
+        "payload_schema": payload_schema(collection),
         "config": {
             "params": {
                 "vectors": dense_params(fields),
@@ -295,6 +303,17 @@ pub fn collection(collection: &v1::CollectionInfo) -> Value {
         },
         "granum": {"embedders": embedders(fields)},
     })
+}
+
+/// Which fields of the payload have an index. How many points have the field is not counted: `points` is all of them.
+fn payload_schema(collection: &v1::CollectionInfo) -> Value {
+    let fields = collection.schema.iter().flat_map(|schema| &schema.payload);
+    let known = fields.filter_map(|field| convert::schema::read_payload_field(field).ok());
+    let by_key = known.map(|field| {
+        let schema = json!({"data_type": field.kind.name(), "points": collection.documents});
+        (field.key, schema)
+    });
+    Value::Object(by_key.collect())
 }
 
 /// The one unnamed vector as it is, else all of them by name.

@@ -20,7 +20,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use granum_proto::limits::MESSAGE_IN_BYTES_MAX;
 use granum_proto::status::Failure;
 
@@ -40,6 +40,11 @@ pub fn router(coordinator: Coordinator) -> Router {
         .route("/collections", get(collections::list))
         .route("/collections/{collection}", collection)
         .route("/collections/{collection}/exists", get(collections::exists))
+        .route("/collections/{collection}/index", put(collections::create_index))
+        .route(
+            "/collections/{collection}/index/{field}",
+            delete(collections::delete_index),
+        )
         .route(
             "/collections/{collection}/points",
             put(points::upsert).post(points::retrieve),

@@ -168,6 +168,7 @@ mod tests {
             id: CollectionId(1),
             schema: Schema {
                 vectors: names.iter().map(field).collect(),
+                ..Schema::default()
             },
             record: CollectionRecord::default(),
             revision: 1,

@@ -189,6 +189,7 @@ mod tests {
             id: CollectionId(1),
             schema: Schema {
                 vectors: vec![field("", None), field("text", Some(embedder))],
+                ..Schema::default()
             },
             record: CollectionRecord::default(),
             revision: 1,

@@ -14,7 +14,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         fine: Fine::F32,
         embedder: None,
     };
-    let index = Index::open(&directory, Schema { vectors: vec![field] }, Options::default(), &[])?;
+    let index = Index::open(
+        &directory,
+        Schema {
+            vectors: vec![field],
+            ..Schema::default()
+        },
+        Options::default(),
+        &[],
+    )?;
 
     let animals = [
         ("cat", "mammal", [0.9, 0.1, 0.2]),

@@ -81,7 +81,15 @@ fn seal(
         fine: Fine::F16,
         embedder: None,
     };
-    let index = Index::open(directory, Schema { vectors: vec![field] }, Options::default(), &[])?;
+    let index = Index::open(
+        directory,
+        Schema {
+            vectors: vec![field],
+            ..Schema::default()
+        },
+        Options::default(),
+        &[],
+    )?;
     let started = Instant::now();
     for (number, row) in (0..).zip(rows.iter().take(count)) {
         let vectors = vec![(String::new(), Vector::Dense(Dense::F16(row.to_vec())))];
@@ -125,6 +133,7 @@ fn seal(
             fine: Fine::F16,
             embedder: None,
         }],
+        ..Schema::default()
     };
     let index = Index::open(directory, schema, Options::default(), &references)?;
     println!("opened in {:.2} ms", started.elapsed().as_secs_f64() * 1e3);

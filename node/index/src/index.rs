@@ -24,10 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use granum_model::{DocId, Schema};
 
 use crate::coarse::{Coarse, derive};
+use crate::column;
 use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
 use crate::executor::Executor;
-use crate::fine::writer::sync_directory;
+use crate::fine::writer::{UNFINISHED, sync_directory};
 use crate::options::Options;
 use crate::recent::Recent;
 use crate::segment::build::{build, failed};
@@ -106,7 +107,7 @@ impl Index {
         fs::create_dir_all(directory).map_err(failed)?;
         let mut live = Vec::with_capacity(segments.len());
         for reference in segments {
-            live.push(open_segment(directory, reference, options)?);
+            live.push(open_segment(directory, reference, options, &schema)?);
         }
         let schema = Arc::new(schema);
         let state = State {
@@ -144,9 +145,10 @@ impl Index {
         }
     }
 
-    /// Replaces the schema. A field that is gone is searched no more and not written to the next segment; a new one has no
-    /// vectors yet. Segments keep what they hold of a dropped field until they are merged: should it come back with the same
-    /// meaning, so do the vectors that are still there; with another meaning, they are neither searched nor carried over.
+    /// Replaces the schema. Payload indexes that are new are built by the next [`derive`](Self::derive). A field that is
+    /// gone is searched no more and not written to the next segment; a new one has no vectors yet. Segments keep what they
+    /// hold of a dropped field until they are merged: should it come back with the same meaning, so do the vectors that are
+    /// still there; with another meaning, they are neither searched nor carried over.
     pub fn alter(&self, schema: Schema) {
         Arc::make_mut(&mut self.state.write().expect(LOCK)).schema = Arc::new(schema);
     }
@@ -187,7 +189,7 @@ impl Index {
             sync_directory(&self.directory).map_err(failed(self.directory.display().to_string()))?;
         } else {
             let reference = build(&self.directory, built.part.id, &built.part.schema, &built.documents)?;
-            built.segment = Some(open_segment(&self.directory, &reference, self.options)?.segment);
+            built.segment = Some(open_segment(&self.directory, &reference, self.options, &state.schema)?.segment);
             built.references.push(reference);
         }
         Ok(built)
@@ -209,26 +211,30 @@ impl Index {
         Arc::make_mut(&mut state).publish(built.segment, &built.saved, &built.dropped);
     }
 
-    /// Builds what the options ask for and published segments lack, or have damaged; returns how many files. Slow: for a
-    /// worker, one at a time. Searches are right without it, and use each file from the moment it is there.
+    /// Builds what options and schema ask for and published segments lack, or have damaged; returns how many files. Slow:
+    /// for a worker, one at a time. Searches are right without it, and use each file from the moment it is there.
     pub fn derive(&self, executor: &dyn Executor) -> Result<usize, BuildError> {
         let state = self.state().clone();
         let mut built = 0;
         for live in &state.segments {
-            built += self.derive_segment(&live.segment, executor)?;
+            built += self.derive_segment(&live.segment, &state.schema, executor)?;
         }
         Ok(built)
     }
 
-    /// Whether a published segment lacks what the options ask for; costs no more than a look at each.
+    /// Whether a published segment lacks what options and schema ask for; costs no more than a look at each.
     pub fn lacks_derived(&self) -> bool {
         let state = self.state().clone();
-        let mut vectors = state.segments.iter().flat_map(|live| live.segment.vectors());
-        vectors.any(|vectors| derive::is_known_to_lack(vectors, self.options))
+        let lacks = |segment: &Segment| {
+            let mut vectors = segment.vectors().iter();
+            vectors.any(|vectors| derive::is_known_to_lack(vectors, self.options))
+                || segment.columns.lacks(&state.schema.payload)
+        };
+        state.segments.iter().any(|live| lacks(&live.segment))
     }
 
-    fn derive_segment(&self, segment: &Segment, executor: &dyn Executor) -> Result<usize, BuildError> {
-        let mut built = 0;
+    fn derive_segment(&self, segment: &Segment, schema: &Schema, executor: &dyn Executor) -> Result<usize, BuildError> {
+        let mut built = column::derive(&self.directory, segment, &schema.payload)?;
         for vectors in segment.vectors() {
             let missing = derive::missing(vectors, self.options);
             if missing.files() == 0 {
@@ -244,9 +250,9 @@ impl Index {
         Ok(built)
     }
 
-    /// Removes files of segments that `keep` does not name, unfinished ones too, but not those that a merge is writing;
-    /// returns how many bytes. Not while a part is being built, and only once `keep` is durable. Open views go on reading
-    /// removed files.
+    /// Removes files of segments that `keep` does not name, unfinished ones and columns of dropped indexes too, but not
+    /// those that a merge is writing; returns how many bytes. Not while a part is being built, and only once `keep` is
+    /// durable. Open views go on reading removed files.
     pub fn remove_unreferenced(&self, keep: &[SegmentRef]) -> io::Result<u64> {
         let segments: HashSet<SegmentId> = keep.iter().map(|segment| segment.id).collect();
         let files: HashSet<&str> = keep
@@ -254,6 +260,12 @@ impl Index {
             .flat_map(|segment| &segment.files)
             .map(|file| &*file.name)
             .collect();
+        let schema = self.state().schema.clone();
+        let is_wanted = |name: &str, id| {
+            let mut fields = schema.payload.iter();
+            let name = name.strip_suffix(UNFINISHED).unwrap_or(name);
+            !names::is_column(name) || fields.any(|field| names::column(id, field) == name)
+        };
         let mut bytes = 0;
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -261,7 +273,8 @@ impl Index {
             let Some((name, id)) = name.to_str().and_then(|name| Some((name, names::segment_of(name)?))) else {
                 continue;
             };
-            let kept = files.contains(name) || (names::is_derived(name) && segments.contains(&id));
+            let kept =
+                files.contains(name) || (names::is_derived(name) && segments.contains(&id) && is_wanted(name, id));
             // Asked after the name was seen: a merge says which files are its own before it makes the first.
             let is_merging = || *self.merging.lock().unwrap_or_else(PoisonError::into_inner) == Some(id);
             if !kept && !is_merging() {
@@ -356,7 +369,12 @@ impl Index {
 /// A panic inside a write may leave half a change; answering from it would be worse than stopping.
 const LOCK: &str = "no write panicked";
 
-fn open_segment(directory: &Path, reference: &SegmentRef, options: Options) -> Result<Live, OpenError> {
+fn open_segment(
+    directory: &Path,
+    reference: &SegmentRef,
+    options: Options,
+    schema: &Schema,
+) -> Result<Live, OpenError> {
     let (segment, dead) = Segment::open(directory, reference)?;
     for vectors in segment
         .vectors()
@@ -365,6 +383,7 @@ fn open_segment(directory: &Path, reference: &SegmentRef, options: Options) -> R
     {
         vectors.set_coarse(Coarse::open(directory, segment.id, vectors));
     }
+    segment.columns.open(directory, &segment, &schema.payload);
     let (dead, file) = (Arc::new(dead), reference.deleted.zip(reference.files.last().cloned()));
     let saved = Saved {
         dead: dead.clone(),

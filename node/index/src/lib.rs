@@ -8,7 +8,8 @@
 //! 2. [`index`]: the one type that others hold: insert, delete, freeze, build, publish, merge, view.
 //! 3. [`view`] and `search`: a pinned state and the recipe of a query over it.
 //! 4. `recent` (documents in memory, exact), `segment` (immutable files), `fine` (page-packed vectors on disk), `coarse`
-//!    (what names candidates), `filter` (which documents may be hits), `simd` (the arithmetic).
+//!    (what names candidates), `filter` (which documents may be hits), `column` (which rows have which values), `simd` (the
+//!    arithmetic).
 //!
 //! Words: a *row* is a document's number within its part; a *part* is `recent`, a sealing `recent` or a segment. Scores are
 //! higher-is-better everywhere inside ([`granum_model::Distance::outward`] turns them for people).
@@ -19,6 +20,7 @@ compile_error!("segment files are little-endian and mapped as they are");
 
 mod bytes;
 mod coarse;
+mod column;
 pub mod document;
 pub mod error;
 mod executor;

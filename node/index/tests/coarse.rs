@@ -43,7 +43,10 @@ fn schema(dimension: usize, distance: Distance) -> Schema {
         fine: Fine::F32,
         embedder: None,
     };
-    Schema { vectors: vec![field] }
+    Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    }
 }
 
 struct Sealed {

@@ -41,7 +41,10 @@ fn schema() -> Schema {
         fine: Fine::F32,
         embedder: None,
     };
-    Schema { vectors: vec![field] }
+    Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    }
 }
 
 fn check(index: &Index) -> u64 {

@@ -23,6 +23,7 @@ fn schema() -> Schema {
             field("sparse", VectorKind::Sparse),
             field("multi", VectorKind::Multi { dimension: 4 }),
         ],
+        ..Schema::default()
     }
 }
 

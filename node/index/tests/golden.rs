@@ -32,6 +32,7 @@ fn schema() -> Schema {
             field("words", VectorKind::Sparse, Distance::Dot, Fine::F32),
             field("tokens", VectorKind::Multi { dimension: 2 }, Distance::Dot, Fine::F16),
         ],
+        ..Schema::default()
     }
 }
 

@@ -25,7 +25,10 @@ fn schema() -> Schema {
         fine: Fine::F32,
         embedder: None,
     };
-    Schema { vectors: vec![field] }
+    Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    }
 }
 
 fn vector(number: u64) -> Vector {

@@ -50,12 +50,12 @@ impl ShardMachine {
         self.index().plan_merge(&self.options.merge).is_some()
     }
 
-    /// Whether a segment lacks codes or a graph.
+    /// Whether a segment lacks codes, a graph or a payload index.
     pub fn is_derive_due(&self) -> bool {
         self.index().lacks_derived()
     }
 
-    /// Builds codes and graphs that segments lack; nothing while a merge runs, which builds its own. Slow: for a worker.
+    /// Builds codes, graphs and payload indexes that segments lack; nothing while a merge runs, which builds its own. Slow: for a worker.
     pub fn derive(&self) -> Result<(), NotMerged> {
         let _merging = match self.merging.try_lock() {
             Ok(merging) => merging,

@@ -16,7 +16,10 @@ pub(crate) fn schema() -> v1::Schema {
         fine: v1::Fine::F16.into(),
         ..v1::VectorField::default()
     };
-    v1::Schema { vectors: vec![field] }
+    v1::Schema {
+        vectors: vec![field],
+        ..Default::default()
+    }
 }
 
 /// The whole range, and [`schema`].

@@ -9,8 +9,11 @@ use crate::ids::DocId;
 pub const FILTER_DEPTH_MAX: usize = 16;
 /// Most conditions in one filter, nested ones counted.
 pub const FILTER_CONDITIONS_MAX: usize = 256;
-/// Most values in one list of a condition.
+/// Most values in one list of a condition, points of a polygon included.
 pub const FILTER_LIST_MAX: usize = 10_000;
+
+/// Most keys in a path.
+const PATH_KEYS_MAX: usize = 32;
 
 /// All of `must`, none of `must_not` and, if `should` is not empty, at least `min_should` of it. Empty: everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +35,36 @@ impl Filter {
     }
 }
 
+/// Whether a text is a path of a field: keys joined by dots, each followed by any number of `[]` or `[2]`; a key in double
+/// quotes may hold anything but those. The index reads paths by the same rules, and tests that it does.
+pub fn is_path(text: &str) -> bool {
+    let mut rest = text;
+    for _ in 0..PATH_KEYS_MAX {
+        let after = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').filter(|(key, _)| !key.is_empty()),
+            None => {
+                let (key, after) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
+                (!key.is_empty() && !key.contains([']', '"'])).then_some((key, after))
+            }
+        };
+        let Some((_, after)) = after else {
+            return false;
+        };
+        rest = after;
+        while let Some(inside) = rest.strip_prefix('[') {
+            match inside.split_once(']') {
+                Some((index, after)) if index.is_empty() || index.parse::<usize>().is_ok() => rest = after,
+                _ => return false,
+            }
+        }
+        match rest.strip_prefix('.') {
+            Some(after) => rest = after,
+            None => return rest.is_empty(),
+        }
+    }
+    false
+}
+
 /// One condition. `key` is a path: `a.b` descends, `a[].b` descends through a list's elements.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
@@ -49,7 +82,8 @@ pub enum Condition {
         /// Values that don't count.
         except: Vec<Scalar>,
     },
-    /// Every word of `text` occurs in a string value; words are runs of letters and digits, case folded.
+    /// Every word of `text` occurs in a string value; words are runs of letters and digits, case folded, and each Chinese
+    /// ideograph or Japanese kana is a word of itself.
     MatchText {
         /// Path of the field.
         key: String,
@@ -69,6 +103,34 @@ pub enum Condition {
         key: String,
         /// The bounds, microseconds.
         bounds: Bounds<i64>,
+    },
+    /// A point (an object of `lat` and `lon`) nearer to `center` than `radius_m`, along the surface of a sphere of the
+    /// earth's mean radius.
+    GeoRadius {
+        /// Path of the field.
+        key: String,
+        /// Centre of the circle.
+        center: GeoPoint,
+        /// Metres.
+        radius_m: f64,
+    },
+    /// A point inside the rectangle, borders excluded; one whose left is east of its right crosses the 180th meridian.
+    GeoBoundingBox {
+        /// Path of the field.
+        key: String,
+        /// North-western corner.
+        top_left: GeoPoint,
+        /// South-eastern corner.
+        bottom_right: GeoPoint,
+    },
+    /// A point inside the polygon and outside of its holes, borders excluded, edges straight in degrees.
+    GeoPolygon {
+        /// Path of the field.
+        key: String,
+        /// A closed ring: the last point is the first.
+        exterior: Vec<GeoPoint>,
+        /// Holes, closed rings each.
+        interiors: Vec<Vec<GeoPoint>>,
     },
     /// Absent, null or an empty list.
     IsEmpty {
@@ -106,6 +168,23 @@ pub enum Condition {
     },
     /// A filter as a condition.
     Filter(Filter),
+}
+
+/// A place on earth.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct GeoPoint {
+    /// Latitude in degrees, -90..=90.
+    pub lat: f64,
+    /// Longitude in degrees, -180..=180.
+    pub lon: f64,
+}
+
+impl GeoPoint {
+    /// `None` for what is no place on earth.
+    pub fn new(lat: f64, lon: f64) -> Option<GeoPoint> {
+        let is_place = (-90.0..=90.0).contains(&lat) && (-180.0..=180.0).contains(&lon);
+        is_place.then_some(GeoPoint { lat, lon })
+    }
 }
 
 /// Bounds of a range; `None` doesn't bound.

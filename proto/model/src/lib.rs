@@ -16,6 +16,6 @@ pub mod vector;
 pub use filter::{Condition, Filter, Scalar};
 pub use hit::{Hit, ScoreInterval};
 pub use ids::{CollectionId, DocId, NodeId, ReplicaId, RequestId, ShardId};
-pub use schema::{Distance, Fine, Schema, VectorField, VectorKind};
+pub use schema::{Distance, Fine, PayloadField, PayloadKind, Schema, VectorField, VectorKind};
 pub use setting::Setting;
 pub use vector::{Dense, Vector};

@@ -1,16 +1,87 @@
-//! What a collection's documents look like: its named vectors and how each is compared.
+//! What a collection's documents look like: its named vectors and how each is compared, and which fields of the payload
+//! have an index.
 
-/// Named vectors of a collection, names unique. Payload has no schema.
+/// Most payload indexes of a collection.
+pub const PAYLOAD_INDEXES_MAX: usize = 64;
+/// Longest path of a field that has an index, in bytes.
+pub const PAYLOAD_KEY_BYTES_MAX: usize = 128;
+
+/// Named vectors of a collection, names unique. Payload has no schema: any JSON may be written, indexed or not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schema {
     /// In the order of creation; a field's position in this list is not stored anywhere, its name is.
     pub vectors: Vec<VectorField>,
+    /// Fields of the payload that have an index, keys unique. An index makes filters fast and changes no answer.
+    pub payload: Vec<PayloadField>,
 }
 
 impl Schema {
     /// The field of that name.
     pub fn vector(&self, name: &str) -> Option<&VectorField> {
         self.vectors.iter().find(|field| field.name == name)
+    }
+}
+
+/// A field of the payload that has an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayloadField {
+    /// Path of the field, as conditions write it; at most [`PAYLOAD_KEY_BYTES_MAX`] bytes.
+    pub key: String,
+    /// What its values are. Values of other kinds may stand there too: conditions on those are evaluated row by row.
+    pub kind: PayloadKind,
+}
+
+/// What an index takes a field's values for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PayloadKind {
+    /// Texts, compared as a whole.
+    Keyword,
+    /// Whole numbers that fit 64 bits.
+    Integer,
+    /// Numbers.
+    Float,
+    /// True and false.
+    Bool,
+    /// Texts that are RFC 3339 date-times.
+    Datetime,
+    /// Texts that are UUIDs.
+    Uuid,
+    /// Objects of `lat` and `lon`, degrees.
+    Geo,
+    /// Texts, found by their words.
+    Text,
+}
+
+impl PayloadKind {
+    /// All of them.
+    pub const ALL: [PayloadKind; 8] = [
+        PayloadKind::Keyword,
+        PayloadKind::Integer,
+        PayloadKind::Float,
+        PayloadKind::Bool,
+        PayloadKind::Datetime,
+        PayloadKind::Uuid,
+        PayloadKind::Geo,
+        PayloadKind::Text,
+    ];
+
+    /// Its name, Qdrant's too.
+    pub fn name(self) -> &'static str {
+        match self {
+            PayloadKind::Keyword => "keyword",
+            PayloadKind::Integer => "integer",
+            PayloadKind::Float => "float",
+            PayloadKind::Bool => "bool",
+            PayloadKind::Datetime => "datetime",
+            PayloadKind::Uuid => "uuid",
+            PayloadKind::Geo => "geo",
+            PayloadKind::Text => "text",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<PayloadKind> {
+        PayloadKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

@@ -3,7 +3,7 @@
 use granum_model::filter::{Bounds, FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_LIST_MAX};
 use granum_model::{Condition, Filter, Scalar, datetime};
 
-use crate::convert::id;
+use crate::convert::{geo, id};
 use crate::limits::{self, Invalid};
 use crate::v1;
 use v1::condition::Kind;
@@ -70,6 +70,9 @@ impl Reader {
                     .collect::<Result<_, _>>()?;
                 Ok(Condition::HasId { ids })
             }
+            Kind::GeoRadius(radius) => geo::read_radius(key(&radius.key)?, radius),
+            Kind::GeoBoundingBox(corners) => geo::read_box(key(&corners.key)?, corners),
+            Kind::GeoPolygon(polygon) => geo::read_polygon(key(&polygon.key)?, polygon),
             Kind::IsEmpty(path) => Ok(Condition::IsEmpty { key: key(path)? }),
             Kind::IsNull(path) => Ok(Condition::IsNull { key: key(path)? }),
             Kind::ValuesCount(count) => {
@@ -212,6 +215,17 @@ fn write_condition(condition: &Condition) -> v1::Condition {
             datetime_lte: bounds.lte.map(datetime::format_micros),
             ..Default::default()
         }),
+        Condition::GeoRadius { key, center, radius_m } => geo::write_radius(key, *center, *radius_m),
+        Condition::GeoBoundingBox {
+            key,
+            top_left,
+            bottom_right,
+        } => geo::write_box(key, *top_left, *bottom_right),
+        Condition::GeoPolygon {
+            key,
+            exterior,
+            interiors,
+        } => geo::write_polygon(key, exterior, interiors),
         Condition::IsEmpty { key } => Kind::IsEmpty(key.clone()),
         Condition::IsNull { key } => Kind::IsNull(key.clone()),
         Condition::ValuesCount {
@@ -251,9 +265,12 @@ fn write_scalar(scalar: &Scalar) -> v1::Scalar {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use granum_model::filter::GeoPoint;
 
     #[test]
     fn filters_read_back() {
+        let place = |lat, lon| GeoPoint { lat, lon };
+        let triangle = vec![place(0.0, 0.0), place(0.0, 1.0), place(1.0, 0.0), place(0.0, 0.0)];
         let filter = Filter {
             must: vec![
                 Condition::MatchAny {
@@ -281,6 +298,21 @@ mod tests {
                     ids: vec![granum_model::DocId::Number(7)],
                 },
                 Condition::IsNull { key: "a".into() },
+                Condition::GeoRadius {
+                    key: "place".into(),
+                    center: place(52.5, 13.4),
+                    radius_m: 1000.5,
+                },
+                Condition::GeoBoundingBox {
+                    key: "place".into(),
+                    top_left: place(10.0, 170.0),
+                    bottom_right: place(-10.0, -170.0),
+                },
+                Condition::GeoPolygon {
+                    key: "place".into(),
+                    exterior: triangle.clone(),
+                    interiors: vec![triangle],
+                },
             ],
             must_not: vec![Condition::Nested {
                 key: "parts[]".into(),

@@ -3,6 +3,7 @@
 //! [`id`], [`vector`], [`filter`], [`schema`]: one file per word. Reading is fallible and names the field; writing can't fail.
 
 pub mod filter;
+mod geo;
 pub mod id;
 pub mod schema;
 pub mod vector;

@@ -1,7 +1,8 @@
 //! Schemas on the wire.
 
-use granum_model::schema::Embedder;
-use granum_model::{Distance, Fine, Schema, VectorField, VectorKind};
+use granum_model::filter::is_path;
+use granum_model::schema::{Embedder, PAYLOAD_INDEXES_MAX, PAYLOAD_KEY_BYTES_MAX};
+use granum_model::{Distance, Fine, PayloadField, PayloadKind, Schema, VectorField, VectorKind};
 
 use crate::limits::{self, Invalid};
 use crate::v1;
@@ -18,8 +19,56 @@ pub fn read(schema: Option<&v1::Schema>) -> Result<Schema, Invalid> {
         }
         vectors.push(read_field(field).map_err(|error| error.within(&path))?);
     }
-    Ok(Schema { vectors })
+    let payload = read_payload(schema.map(|schema| &schema.payload[..]).unwrap_or_default())?;
+    Ok(Schema { vectors, payload })
 }
+
+fn read_payload(fields: &[v1::PayloadField]) -> Result<Vec<PayloadField>, Invalid> {
+    limits::at_most("payload", fields.len(), PAYLOAD_INDEXES_MAX, "indexes")?;
+    let mut payload: Vec<PayloadField> = Vec::with_capacity(fields.len());
+    for field in fields {
+        let path = format!("payload[{:?}]", field.key);
+        if payload.iter().any(|earlier| earlier.key == field.key) {
+            return Err(Invalid::new(path, "stands twice"));
+        }
+        payload.push(read_payload_field(field).map_err(|error| error.within(&path))?);
+    }
+    Ok(payload)
+}
+
+/// Reads one payload index.
+pub fn read_payload_field(field: &v1::PayloadField) -> Result<PayloadField, Invalid> {
+    limits::at_most("key", field.key.len(), PAYLOAD_KEY_BYTES_MAX, "bytes")?;
+    if !is_path(&field.key) {
+        return Err(Invalid::new("key", format!("{:?} is no path of a field", field.key)));
+    }
+    let kind = KINDS.iter().find(|(_, kind)| *kind as i32 == field.kind);
+    let (kind, _) = kind.ok_or_else(|| Invalid::new("kind", format!("{} is not a kind of index", field.kind)))?;
+    Ok(PayloadField {
+        key: field.key.clone(),
+        kind: *kind,
+    })
+}
+
+/// One payload index on the wire.
+pub fn write_payload_field(field: &PayloadField) -> v1::PayloadField {
+    let kind = KINDS.iter().find(|(kind, _)| *kind == field.kind);
+    v1::PayloadField {
+        key: field.key.clone(),
+        kind: kind.expect("the table lists every kind").1.into(),
+    }
+}
+
+const KINDS: [(PayloadKind, v1::PayloadKind); PayloadKind::ALL.len()] = [
+    (PayloadKind::Keyword, v1::PayloadKind::Keyword),
+    (PayloadKind::Integer, v1::PayloadKind::Integer),
+    (PayloadKind::Float, v1::PayloadKind::Float),
+    (PayloadKind::Bool, v1::PayloadKind::Bool),
+    (PayloadKind::Datetime, v1::PayloadKind::Datetime),
+    (PayloadKind::Uuid, v1::PayloadKind::Uuid),
+    (PayloadKind::Geo, v1::PayloadKind::Geo),
+    (PayloadKind::Text, v1::PayloadKind::Text),
+];
 
 /// Reads one field.
 pub fn read_field(field: &v1::VectorField) -> Result<VectorField, Invalid> {
@@ -95,6 +144,7 @@ fn read_dimension(field: &v1::VectorField) -> Result<u32, Invalid> {
 pub fn write(schema: &Schema) -> v1::Schema {
     v1::Schema {
         vectors: schema.vectors.iter().map(write_field).collect(),
+        payload: schema.payload.iter().map(write_payload_field).collect(),
     }
 }
 
@@ -128,5 +178,44 @@ pub fn write_field(field: &VectorField) -> v1::VectorField {
         fine: fine.into(),
         embedder,
         embedder_version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(key: &str, kind: i32) -> v1::PayloadField {
+        v1::PayloadField { key: key.into(), kind }
+    }
+
+    fn schema(payload: Vec<v1::PayloadField>) -> Result<Schema, Invalid> {
+        let vectors = Vec::new();
+        read(Some(&v1::Schema { vectors, payload }))
+    }
+
+    #[test]
+    fn payload_indexes_read_back() {
+        let fields = (1..=8).map(|kind| field(&format!("a[].k{kind}"), kind)).collect();
+        let read = schema(fields).unwrap();
+        assert_eq!(read.payload.len(), PayloadKind::ALL.len());
+        assert_eq!(schema(write(&read).payload).unwrap(), read);
+    }
+
+    #[test]
+    fn indexes_that_cannot_be_are_refused() {
+        let refused = |payload, message: &str| assert_eq!(schema(payload).unwrap_err().to_string(), message);
+        refused(vec![field("a", 1), field("a", 2)], "payload[\"a\"]: stands twice");
+        refused(
+            vec![field("a..b", 1)],
+            "payload[\"a..b\"].key: \"a..b\" is no path of a field",
+        );
+        refused(vec![field("a", 0)], "payload[\"a\"].kind: 0 is not a kind of index");
+        let many = (0..=PAYLOAD_INDEXES_MAX)
+            .map(|at| field(&format!("k{at}"), 1))
+            .collect();
+        refused(many, "payload: 65 indexes, at most 64");
+        let long = "k".repeat(PAYLOAD_KEY_BYTES_MAX + 1);
+        assert!(schema(vec![field(&long, 1)]).is_err());
     }
 }

@@ -132,7 +132,12 @@ impl Command {
             Kind::Codes => Builder::Codes,
             Kind::Scan => Builder::Scan,
         };
-        Ok(Options { builder, bits, seed: 1 })
+        Ok(Options {
+            builder,
+            bits,
+            seed: 1,
+            ..Options::default()
+        })
     }
 
     fn params(&self, ef: u32) -> Params {

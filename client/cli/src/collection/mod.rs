@@ -1,5 +1,6 @@
-//! `granum collection`: collections made, listed, shown and deleted.
+//! `granum collection`: collections made, listed, shown, indexed and deleted.
 
+mod index;
 mod schema;
 
 use anyhow::bail;
@@ -15,7 +16,7 @@ use crate::table::Table;
 
 pub use schema::{BUILTIN_DIMENSION, Named, SchemaOptions, VectorOption};
 
-/// Create, list, show and delete collections
+/// Create, list, show, index and delete collections
 #[derive(Args, Debug)]
 pub struct Collection {
     #[command(subcommand)]
@@ -27,6 +28,7 @@ enum Commands {
     Create(Create),
     List(List),
     Info(Info),
+    Index(index::Index),
     Delete(Delete),
 }
 
@@ -51,7 +53,7 @@ struct List {
     connect: Connect,
 }
 
-/// Show a collection: its vector fields, its shards and where they live
+/// Show a collection: its vector fields and indexes, its shards and where they live
 #[derive(Args, Debug)]
 struct Info {
     /// Which
@@ -78,6 +80,7 @@ pub async fn run(command: Collection) -> anyhow::Result<()> {
         Commands::Create(command) => create(command).await,
         Commands::List(command) => list(command).await,
         Commands::Info(command) => info(command).await,
+        Commands::Index(command) => index::run(command).await,
         Commands::Delete(command) => delete(command).await,
     }
 }
@@ -103,6 +106,15 @@ async fn create(command: Create) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// `no indexes`, `1 index`, `2 indexes`.
+fn counted_indexes(count: usize) -> String {
+    match count {
+        0 => "no indexes".to_owned(),
+        1 => "1 index".to_owned(),
+        count => format!("{count} indexes"),
+    }
 }
 
 /// `1 shard`, `4 shards`.
@@ -172,6 +184,9 @@ async fn info(command: Info) -> anyhow::Result<()> {
             output.line(&format!("{}: {documents} documents, {}", info.name, json::state(&info)))?;
             for field in info.schema.iter().flat_map(|schema| &schema.vectors) {
                 output.line(&format!("  vector {}", field_text(field)))?;
+            }
+            for line in index::lines(&info) {
+                output.line(&line)?;
             }
             output.line("")?;
             shards(&output, [&info])?;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use anyhow::bail;
 use clap::Args;
 use granum_client::{Client, CreateCollection, VectorField, v1};
+use granum_model::PayloadKind;
+use granum_model::filter::is_path;
 
 use crate::failure::Usage;
 
@@ -21,6 +23,10 @@ pub struct SchemaOptions {
     /// What turns text into a field's vectors: [FIELD=]builtin (all-MiniLM-L6-v2, 384 components)
     #[arg(long = "embedder", value_name = "[FIELD=]NAME")]
     pub embedders: Vec<Named>,
+    /// An index over a field of the documents, which makes filters on it fast: PATH=keyword, integer, float, bool, datetime,
+    /// uuid, geo or text; may be repeated
+    #[arg(long = "index", value_name = "PATH=KIND")]
+    pub indexes: Vec<IndexOption>,
     /// Into how many shards it is cut, 1..=256 [default: the cluster's]
     #[arg(long, value_name = "COUNT")]
     pub shards: Option<u32>,
@@ -49,6 +55,34 @@ impl FromStr for Named {
                 name: name.to_owned(),
                 value: value.to_owned(),
             }),
+        }
+    }
+}
+
+/// An index as an option says it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexOption {
+    /// Path of the field.
+    pub key: String,
+    /// What its values are.
+    pub kind: PayloadKind,
+}
+
+impl FromStr for IndexOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, kind) = text.rsplit_once('=').ok_or("PATH=KIND, such as section=keyword")?;
+        let kind = PayloadKind::from_name(kind).ok_or_else(|| {
+            let names = PayloadKind::ALL.map(PayloadKind::name).join(", ");
+            format!("{kind:?} is no kind of index; there are {names}")
+        })?;
+        match is_path(key) {
+            true => Ok(IndexOption {
+                key: key.to_owned(),
+                kind,
+            }),
+            false => Err(format!("{key:?} is no path of a field")),
         }
     }
 }
@@ -133,6 +167,9 @@ impl SchemaOptions {
                 None => made,
             });
         }
+        for index in &self.indexes {
+            create = create.index(&index.key, index.kind);
+        }
         if let Some(shards) = self.shards {
             create = create.shards(shards);
         }
@@ -156,6 +193,15 @@ mod tests {
         assert_eq!(plain, VectorOption::dense("", 384));
         let sparse: VectorOption = "words=sparse".parse().unwrap();
         assert_eq!(sparse.dimension, None);
+    }
+
+    #[test]
+    fn index_options_say_path_and_kind() {
+        let index: IndexOption = "a[].b=integer".parse().unwrap();
+        assert_eq!((index.key.as_str(), index.kind), ("a[].b", PayloadKind::Integer));
+        for wrong in ["section", "section=", "section=words", "=keyword", "a..b=text"] {
+            assert!(wrong.parse::<IndexOption>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

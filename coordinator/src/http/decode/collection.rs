@@ -39,7 +39,10 @@ pub fn create(body: Node<'_>, name: String) -> Result<v1::CreateCollectionReques
     Ok(v1::CreateCollectionRequest {
         info: None,
         name,
-        schema: Some(v1::Schema { vectors }),
+        schema: Some(v1::Schema {
+            vectors,
+            payload: Vec::new(),
+        }),
         shards: body.get("shard_number").map_or(Ok(0), |shards| shards.whole_u32())?,
         replication_factor: body
             .get("replication_factor")

@@ -4,7 +4,7 @@
 use granum_proto::limits::Invalid;
 use granum_proto::v1::{self, condition::Kind};
 
-use crate::http::decode::point;
+use crate::http::decode::{geo, point};
 use crate::http::json::{Node, Object};
 
 /// Reads a filter.
@@ -83,12 +83,11 @@ fn only_key(node: &Node<'_>) -> Result<String, Invalid> {
     Ok(node.object(&["key"])?.want("key")?.text()?.to_owned())
 }
 
-/// `{"key": .., "match" | "range" | "values_count" | "is_empty" | "is_null": ..}`; several of these must all hold.
+/// `{"key": .., "match" | "range" | "geo_radius" | "geo_bounding_box" | "geo_polygon" | "values_count" | "is_empty" | "is_null": ..}`; several of these must all hold.
 fn field(node: &Node<'_>) -> Result<Kind, Invalid> {
-    let geo = ["geo_bounding_box", "geo_radius", "geo_polygon"];
     let known = ["key", "match", "range", "values_count", "is_empty", "is_null"];
+    let geo = ["geo_bounding_box", "geo_radius", "geo_polygon"];
     let object = node.object(&[&known[..], &geo[..]].concat())?;
-    object.refuse(&geo, "geo conditions are not supported")?;
     let key = object.want("key")?.text()?.to_owned();
     let mut kinds = Vec::new();
     if let Some(wanted) = object.get("match") {
@@ -99,6 +98,15 @@ fn field(node: &Node<'_>) -> Result<Kind, Invalid> {
     }
     if let Some(bounds) = object.get("values_count") {
         kinds.push(Kind::ValuesCount(values_count(key.clone(), &bounds)?));
+    }
+    if let Some(circle) = object.get("geo_radius") {
+        kinds.push(Kind::GeoRadius(geo::radius(key.clone(), &circle)?));
+    }
+    if let Some(corners) = object.get("geo_bounding_box") {
+        kinds.push(Kind::GeoBoundingBox(geo::bounding_box(key.clone(), &corners)?));
+    }
+    if let Some(rings) = object.get("geo_polygon") {
+        kinds.push(Kind::GeoPolygon(geo::polygon(key.clone(), &rings)?));
     }
     for (name, kind) in [
         ("is_empty", Kind::IsEmpty(key.clone())),
@@ -111,7 +119,7 @@ fn field(node: &Node<'_>) -> Result<Kind, Invalid> {
         }
     }
     match kinds.len() {
-        0 => Err(node.problem("a condition needs one of match, range, values_count, is_empty, is_null")),
+        0 => Err(node.problem("a condition needs one of match, range, geo_*, values_count, is_empty, is_null")),
         1 => Ok(kinds.remove(0)),
         _ => Ok(Kind::Filter(v1::Filter {
             must: kinds.into_iter().map(of_kind).collect(),
@@ -222,6 +230,8 @@ mod tests {
 
     #[test]
     fn every_condition_reads() {
+        let corner = |lat: u32, lon: u32| json!({"lat": lat, "lon": lon});
+        let ring = json!({"points": [corner(0, 0), corner(0, 1), corner(1, 0), corner(0, 0)]});
         let json = json!({
             "must": {"key": "section", "match": {"value": "games"}},
             "should": [
@@ -232,12 +242,17 @@ mod tests {
                 {"is_empty": {"key": "x"}}, {"is_null": {"key": "y"}}, {"has_vector": ""},
                 {"key": "tags", "values_count": {"gt": 2}, "match": {"except": ["z"]}},
                 {"must_not": [{"key": "text", "match": {"text": "good cheap"}}]},
-                {"key": "x", "is_empty": false}
+                {"key": "x", "is_empty": false},
+                {"key": "place", "geo_radius": {"center": {"lon": 13.4, "lat": 52.5}, "radius": 1000.0}},
+                {"key": "place", "geo_bounding_box": {
+                    "top_left": {"lon": 13.4, "lat": 52.5}, "bottom_right": {"lon": 13.5, "lat": 52.4}
+                }},
+                {"key": "place", "geo_polygon": {"exterior": ring.clone(), "interiors": [ring]}}
             ],
             "min_should": {"conditions": [{"key": "a", "match": {"value": true}}], "min_count": 1}
         });
         let read = filter(&Node::root(&json, "filter")).unwrap();
-        assert_eq!((read.must.len(), read.should.len(), read.must_not.len()), (2, 10, 0));
+        assert_eq!((read.must.len(), read.should.len(), read.must_not.len()), (2, 13, 0));
         convert::filter::read(Some(&read)).unwrap();
     }
 
@@ -253,8 +268,8 @@ mod tests {
             "filter.must[0]: a condition needs one of",
         );
         refused(
-            json!({"should": [{"key": "a", "geo_radius": {}}]}),
-            "filter.should[0].geo_radius: geo conditions",
+            json!({"should": [{"key": "a", "geo_radius": {"radius": 1, "center": {"lat": 1}}}]}),
+            "filter.should[0].geo_radius.center: field \"lon\" is missing",
         );
         refused(json!({"must": 7}), "filter.must: 7 is not a list");
         refused(

@@ -2,5 +2,7 @@
 
 pub mod collection;
 pub mod filter;
+mod geo;
+pub mod index;
 pub mod point;
 pub mod query;

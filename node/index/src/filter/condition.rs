@@ -6,6 +6,7 @@ use granum_model::filter::Bounds;
 use granum_model::{Condition, DocId};
 use serde_json::Value;
 
+use super::geo::{self, Area};
 use super::path::Path;
 use super::value::{self, Scalars, Words};
 use super::{Fields, Group, Subject};
@@ -18,6 +19,7 @@ pub(super) enum Test {
     Text(Path, Words),
     Range(Path, Bounds<f64>),
     Datetime(Path, Bounds<i64>),
+    Geo(Path, Area),
     Empty(Path),
     Null(Path),
     Count(Path, Bounds<u64>),
@@ -36,6 +38,26 @@ impl Test {
             Condition::MatchText { key, text } => Test::Text(path(key)?, Words::new(text)),
             Condition::Range { key, bounds } => Test::Range(path(key)?, *bounds),
             Condition::DatetimeRange { key, bounds } => Test::Datetime(path(key)?, *bounds),
+            Condition::GeoRadius { key, center, radius_m } => {
+                let (center, radius_m) = (*center, *radius_m);
+                Test::Geo(path(key)?, Area::Circle { center, radius_m })
+            }
+            Condition::GeoBoundingBox {
+                key,
+                top_left,
+                bottom_right,
+            } => {
+                let (top_left, bottom_right) = (*top_left, *bottom_right);
+                Test::Geo(path(key)?, Area::Rectangle { top_left, bottom_right })
+            }
+            Condition::GeoPolygon {
+                key,
+                exterior,
+                interiors,
+            } => {
+                let (exterior, interiors) = (exterior.clone(), interiors.clone());
+                Test::Geo(path(key)?, Area::Polygon { exterior, interiors })
+            }
             Condition::IsEmpty { key } => Test::Empty(path(key)?),
             Condition::IsNull { key } => Test::Null(path(key)?),
             Condition::ValuesCount { key, bounds } => Test::Count(path(key)?, *bounds),
@@ -56,6 +78,7 @@ impl Test {
             | Test::Text(path, _)
             | Test::Range(path, _)
             | Test::Datetime(path, _)
+            | Test::Geo(path, _)
             | Test::Empty(path)
             | Test::Null(path)
             | Test::Count(path, _)
@@ -76,6 +99,9 @@ impl Test {
             Test::Datetime(path, bounds) => any_element(path, payload, |value| {
                 let instant = value.as_str().and_then(granum_model::datetime::parse_micros);
                 instant.is_some_and(|micros| bounds.contains(micros))
+            }),
+            Test::Geo(path, area) => any_element(path, payload, |value| {
+                geo::point(value).is_some_and(|point| area.contains(point))
             }),
             Test::Empty(path) => !path.any(payload, &mut |value| !value::is_empty(value)),
             Test::Null(path) => any_element(path, payload, Value::is_null),

@@ -2,14 +2,18 @@
 //!
 //! The meaning is Qdrant's documented one (`granum_model::filter` has it in words): a condition on a list holds when it
 //! holds for one of its elements; a missing value satisfies nothing but `is_empty` and the absence that `must_not` asks
-//! for; a whole number equals a float of the same value. What is not here: payload indexes. `bitmap` remembers the rows
-//! of a segment that passed, since neither changes.
+//! for; a whole number equals a float of the same value. `ask` finds out what a segment's payload indexes (`column`) know
+//! before, `known` is how that combines; every index agrees with the evaluation here, which is its oracle. `bitmap`
+//! remembers the rows of a segment that passed, since neither changes.
 
+mod ask;
 pub(crate) mod bitmap;
 mod condition;
-mod path;
+pub(crate) mod geo;
+pub(crate) mod known;
+pub(crate) mod path;
 mod payload;
-mod value;
+pub(crate) mod value;
 
 use granum_model::{Condition, DocId, Filter};
 use serde_json::Value;
@@ -200,6 +204,15 @@ mod tests {
         check(true, words("tags", "Board"));
         check(false, words("tags", "chess board"));
         check(false, words("text", " ,"));
+    }
+
+    #[test]
+    fn ideographs_and_kana_are_words_of_themselves() {
+        let words = |text: &str| super::value::words(text).collect::<Vec<_>>();
+        assert_eq!(words("Play CHESS-3, ok"), ["play", "chess", "3", "ok"]);
+        assert_eq!(words("搜索engine 検索エ"), ["搜", "索", "engine", "検", "索", "エ"]);
+        assert_eq!(words("한국어 검색"), ["한국어", "검색"]);
+        assert_eq!(words(" ,"), Vec::<String>::new());
     }
 
     #[test]

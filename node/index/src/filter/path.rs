@@ -15,7 +15,7 @@ enum Step {
 
 /// A path that was read. At least one step.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Path {
+pub(crate) struct Path {
     steps: Vec<Step>,
 }
 
@@ -64,6 +64,12 @@ impl Path {
         self
     }
 
+    /// The path `rest` below each value that this one names.
+    pub fn join(&self, rest: &Path) -> Path {
+        let steps = self.steps.iter().chain(&rest.steps).cloned().collect();
+        Path { steps }
+    }
+
     /// Calls `visit` with each value that the path names, until it returns true; returns whether it did.
     pub fn any<'a>(&self, root: &'a Value, visit: &mut dyn FnMut(&'a Value) -> bool) -> bool {
         descend(&self.steps, root, visit)
@@ -98,6 +104,7 @@ fn descend<'a>(steps: &[Step], value: &'a Value, visit: &mut dyn FnMut(&'a Value
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     #[track_caller]
@@ -122,6 +129,13 @@ mod tests {
         check("a.b.c", &[]);
         check("n", &[json!(null)]);
         check("absent", &[]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_model_takes_for_a_path_is_one(text in "[a-c.\\[\\]\"0-2]{0,12}") {
+            prop_assert_eq!(granum_model::filter::is_path(&text), Path::parse(&text).is_some(), "{}", text);
+        }
     }
 
     #[test]

@@ -7,12 +7,13 @@ use serde_json::Value;
 
 /// Scalars to be met, ready for membership tests: lists have up to 10,000 of them.
 #[derive(Debug)]
-pub(super) struct Scalars {
-    texts: HashSet<String>,
-    integers: BTreeSet<i64>,
+pub(crate) struct Scalars {
+    pub texts: HashSet<String>,
+    pub integers: BTreeSet<i64>,
     /// Sorted by `total_cmp`; integers are here too where a float holds them exactly.
-    floats: Vec<f64>,
-    booleans: [bool; 2],
+    pub floats: Vec<f64>,
+    /// False, true.
+    pub booleans: [bool; 2],
 }
 
 impl Scalars {
@@ -63,18 +64,22 @@ impl Scalars {
 }
 
 /// The float equal to an integer, if there is one.
-fn exact_float(integer: i64) -> Option<f64> {
+pub(crate) fn exact_float(integer: i64) -> Option<f64> {
     let float = integer as f64;
     (float as i128 == i128::from(integer)).then_some(float)
 }
 
-/// Words to be found: runs of letters and digits, case folded.
+/// Words to be found.
 #[derive(Debug)]
-pub(super) struct Words(Vec<String>);
+pub(crate) struct Words(Vec<String>);
 
 impl Words {
     pub fn new(text: &str) -> Words {
         Words(words(text).collect())
+    }
+
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
     }
 
     /// Whether `value` is a text with every word; no words occur in nothing.
@@ -82,19 +87,51 @@ impl Words {
         let Value::String(text) = value else {
             return false;
         };
+        self.occur_in_text(text)
+    }
+
+    /// Whether `text` has every word.
+    pub fn occur_in_text(&self, text: &str) -> bool {
         let found: HashSet<String> = words(text).collect();
         !self.0.is_empty() && self.0.iter().all(|word| found.contains(word))
     }
 }
 
-fn words(text: &str) -> impl Iterator<Item = String> {
+/// The words of a text: runs of letters and digits, case folded. Chinese and Japanese put no space between words: each
+/// ideograph or kana is a word of itself.
+pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|letter: char| !letter.is_alphanumeric())
-        .filter(|word| !word.is_empty())
+        .flat_map(Runs)
         .map(str::to_lowercase)
 }
 
+/// Cuts what stands between two spaces at ideographs and kana. Yields no empty text.
+struct Runs<'a>(&'a str);
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let first = self.0.chars().next()?;
+        let end = match is_word_of_itself(first) {
+            true => first.len_utf8(),
+            false => self.0.find(is_word_of_itself).unwrap_or(self.0.len()),
+        };
+        let (run, rest) = self.0.split_at(end);
+        self.0 = rest;
+        Some(run)
+    }
+}
+
+/// Ideographs (with their extensions and compatibility forms), kana, and the iteration mark between them.
+fn is_word_of_itself(letter: char) -> bool {
+    matches!(letter,
+        '\u{3005}' | '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9f}' | '\u{20000}'..='\u{3ffff}')
+}
+
 /// Null or an empty list.
-pub(super) fn is_empty(value: &Value) -> bool {
+pub(crate) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(elements) => elements.is_empty(),

@@ -5,7 +5,7 @@
 //!    0    8  magic "GRANUMSG"
 //!    8    2  version, 1
 //!   10    2  kind (1 ids, 2 payload, 3 dense, 4 sparse, 5 multi, 6 deleted, 7 graph,
-//!             8 codes)
+//!             8 codes, 9 column)
 //!   12    4  sections, 0..=8
 //!   16    8  segment
 //!   24    8  rows of the segment
@@ -53,9 +53,10 @@ pub(crate) enum Kind {
     Deleted,
     Graph,
     Codes,
+    Column,
 }
 
-const KINDS: [(Kind, u16); 8] = [
+const KINDS: [(Kind, u16); 9] = [
     (Kind::Ids, 1),
     (Kind::Payload, 2),
     (Kind::Dense, 3),
@@ -64,6 +65,7 @@ const KINDS: [(Kind, u16); 8] = [
     (Kind::Deleted, 6),
     (Kind::Graph, 7),
     (Kind::Codes, 8),
+    (Kind::Column, 9),
 ];
 const DISTANCES: [Distance; 4] = [Distance::Cosine, Distance::Dot, Distance::Euclid, Distance::Manhattan];
 const FINES: [Fine; 2] = [Fine::F16, Fine::F32];

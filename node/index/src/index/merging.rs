@@ -110,7 +110,8 @@ impl Index {
                 rows: &rows,
             };
             let reference = copying.write(&state.sealed_schema, &mut Pace::new(pace))?;
-            let opened = open_segment(&self.directory, &reference, self.options).map_err(BuildError::Open)?;
+            let opened =
+                open_segment(&self.directory, &reference, self.options, &state.schema).map_err(BuildError::Open)?;
             merged.segment = Some(opened.segment);
         }
         merged.sources = sources;
@@ -119,10 +120,11 @@ impl Index {
 
     /// As `derive`, for a merged segment that is not published yet. Slow: for a worker.
     pub fn derive_merged(&self, merged: &Merged, executor: &dyn Executor) -> Result<usize, BuildError> {
+        let schema = self.state().schema.clone();
         merged
             .segment
             .as_ref()
-            .map_or(Ok(0), |segment| self.derive_segment(segment, executor))
+            .map_or(Ok(0), |segment| self.derive_segment(segment, &schema, executor))
     }
 
     /// All segments as of the newest published seal, the merged one in the place of its sources: what the manifest of that

@@ -1,10 +1,12 @@
-//! A filter meets a part: best-first where few evaluations will do, over all rows once where they won't.
+//! A filter meets a part: from payload indexes where they tell, else best-first where few evaluations will do, over all rows
+//! once where they won't.
 //!
-//! To evaluate a filter on one row of a segment means to unpack the block of its payload, about seven times the cost of
+//! What indexes know of a filter ([`Known`](crate::filter::known::Known)) costs no evaluation; rows that they leave in doubt are evaluated one by one. To evaluate a filter on one row of a segment means to unpack the block of its payload, about seven times the cost of
 //! a row in a pass over all of them. So candidates are evaluated best-first while that is the cheaper bet; when it was not
-//! (a rare filter), all rows are evaluated once and the segment remembers which passed. Both ways give equal hits.
+//! (a rare filter), all rows in doubt are evaluated once and the segment remembers which passed. All ways give equal hits.
 
 use std::collections::BinaryHeap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use granum_model::{DocId, Filter};
@@ -75,15 +77,28 @@ impl Search<'_> {
         if let Some(rows) = live.segment.filters.get(&self.query.filter) {
             return self.score_rows(part, live, file, &rows);
         }
+        let compiled = self.filter.as_ref().expect("only called where there is a filter");
+        let known = compiled.known(&live.segment, self.stop)?;
+        if known.is_exact() {
+            let rows = Arc::new(known.certain);
+            live.segment.filters.put(&self.query.filter, rows.clone());
+            return self.score_rows(part, live, file, &rows);
+        }
         let mut candidates = Vec::new();
         self.scan(live, file, |_, score, row| {
-            candidates.push(Scored(score, row));
+            if known.certain.contains(row) || known.doubtful.contains(row) {
+                candidates.push(Scored(score, row));
+            }
             Ok(())
         })?;
         let mut queue = BinaryHeap::from(candidates);
         let mut payloads = live.segment.payloads();
         let mut probes = PROBES_MIN.max(u64::from(live.segment.rows) / PROBES_SHARE);
         while let Some(Scored(score, row)) = queue.pop().filter(|next| self.best.admits(next.0)) {
+            if known.certain.contains(row) {
+                self.offer(score, live.segment.id(row)?, RowRef { part, row });
+                continue;
+            }
             if probes == 0 {
                 queue.push(Scored(score, row));
                 return self.offer_passing(part, live, queue);
@@ -148,7 +163,23 @@ impl Search<'_> {
     }
 }
 
-/// Rows of a segment that pass, dead ones included: remembered, or evaluated now and remembered.
+/// The least and the greatest number of a segment's rows that pass, dead ones included, as far as remembered rows and
+/// indexes tell: no row is evaluated. Equal where [`disk_rows`] would evaluate none.
+#[allow(dead_code, reason = "for the planner of searches")]
+pub(crate) fn cardinality(
+    segment: &Segment,
+    filter: &Filter,
+    compiled: &Compiled,
+    stop: &dyn Fn() -> bool,
+) -> Result<RangeInclusive<u64>, SearchError> {
+    match segment.filters.get(filter) {
+        Some(rows) => Ok(rows.len()..=rows.len()),
+        None => Ok(compiled.known(segment, stop)?.cardinality()),
+    }
+}
+
+/// Rows of a segment that pass, dead ones included: remembered, or found now and remembered. Indexes are asked first; only
+/// rows that they leave in doubt are evaluated, and counted in `usage`.
 pub(crate) fn disk_rows(
     segment: &Segment,
     filter: &Filter,
@@ -159,10 +190,11 @@ pub(crate) fn disk_rows(
     if let Some(rows) = segment.filters.get(filter) {
         return Ok(rows);
     }
+    let known = compiled.known(segment, stop)?;
     let mut payloads = segment.payloads();
-    let mut rows = RoaringBitmap::new();
-    for row in 0..segment.rows {
-        if row % STOP_ROWS == 0 && stop() {
+    let mut rows = known.certain;
+    for (at, row) in (0u32..).zip(&known.doubtful) {
+        if at % STOP_ROWS == 0 && stop() {
             return Err(SearchError::Stopped);
         }
         if compiled.admits(&mut RowSubject {
@@ -173,7 +205,7 @@ pub(crate) fn disk_rows(
             rows.insert(row);
         }
     }
-    usage.rows_filtered += u64::from(segment.rows);
+    usage.rows_filtered += known.doubtful.len();
     let rows = Arc::new(rows);
     segment.filters.put(filter, rows.clone());
     Ok(rows)

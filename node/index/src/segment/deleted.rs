@@ -27,7 +27,7 @@ pub(crate) fn read(file: &PagedFile) -> Result<RoaringBitmap, ReadError> {
 }
 
 /// A bitmap in roaring's portable format.
-pub(super) fn encode(bitmap: &RoaringBitmap) -> std::io::Result<Vec<u8>> {
+pub(crate) fn encode(bitmap: &RoaringBitmap) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(bitmap.serialized_size());
     bitmap.serialize_into(&mut bytes)?;
     Ok(bytes)
@@ -35,11 +35,15 @@ pub(super) fn encode(bitmap: &RoaringBitmap) -> std::io::Result<Vec<u8>> {
 
 /// Reads a bitmap of rows out of a section; every row in it is below the file's number of rows.
 pub(super) fn decode(file: &PagedFile, section: usize) -> Result<RoaringBitmap, ReadError> {
-    let mut bytes = file.section(section)?;
-    let bitmap = RoaringBitmap::deserialize_from(&mut bytes)
-        .map_err(|error| file.malformed(format!("bitmap in section {section}: {error}")))?;
+    decode_bytes(file, file.section(section)?)
+}
+
+/// Reads a bitmap of rows out of bytes of a file.
+pub(crate) fn decode_bytes(file: &PagedFile, mut bytes: &[u8]) -> Result<RoaringBitmap, ReadError> {
+    let bitmap =
+        RoaringBitmap::deserialize_from(&mut bytes).map_err(|error| file.malformed(format!("bitmap: {error}")))?;
     if !bytes.is_empty() {
-        return Err(file.malformed(format!("bitmap in section {section}: {} bytes too many", bytes.len())));
+        return Err(file.malformed(format!("bitmap: {} bytes too many", bytes.len())));
     }
     match bitmap.max() {
         Some(row) if u64::from(row) >= file.footer().rows => {

@@ -7,6 +7,7 @@
 //! {id:016x}.deleted.{generation:016x} rows that died up to that generation, a new file each time     (deleted)
 //! {id:016x}.codes.{n:02x}            derived from vector n, may be missing                           (coarse)
 //! {id:016x}.graph.{n:02x}            derived from vector n, may be missing                           (coarse)
+//! {id:016x}.column.{field:016x}      derived from a field of the payload, may be missing             (column)
 //! ```
 //! All are paged files (`fine`). No file is ever changed: deaths go into a new generation, so a snapshot is hard links.
 //! [`build`] writes a segment, [`verify`] checks one offline; the bytes are drawn in docs/formats/segment.md.
@@ -27,6 +28,7 @@ use granum_model::DocId;
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
+use crate::column::Columns;
 use crate::document::{Document, SegmentId};
 use crate::error::{OpenError, ReadError};
 use crate::filter::bitmap::FilterCache;
@@ -70,6 +72,7 @@ pub(crate) struct Segment {
     /// All but the file of dead rows, in the order of the manifest.
     pub files: Vec<FileRef>,
     pub filters: FilterCache,
+    pub columns: Columns,
     ids: Ids,
     payloads: Payloads,
     vectors: Vec<VectorFile>,
@@ -92,7 +95,9 @@ impl Segment {
                     dead = Some(deleted::read(&file)?);
                     continue;
                 }
-                Kind::Graph | Kind::Codes => return Err(file.malformed("a derived file, named by a manifest").into()),
+                Kind::Graph | Kind::Codes | Kind::Column => {
+                    return Err(file.malformed("a derived file, named by a manifest").into());
+                }
             }
             files.push(file_ref.clone());
         }
@@ -103,6 +108,7 @@ impl Segment {
             rows: reference.rows,
             files,
             filters: FilterCache::default(),
+            columns: Columns::default(),
             ids: ids.ok_or_else(|| missing("ids"))?,
             payloads: payloads.ok_or_else(|| missing("payload"))?,
             vectors,
@@ -142,6 +148,11 @@ impl Segment {
 
     pub fn payloads(&self) -> PayloadCursor<'_> {
         PayloadCursor::new(&self.payloads)
+    }
+
+    /// Tells these payloads from all others: what a column was derived from.
+    pub fn payload_identity(&self) -> u64 {
+        self.payloads.file().footer().table_digest
     }
 
     pub fn vector(&self, name: &str) -> Option<&VectorFile> {

@@ -12,8 +12,10 @@ use roaring::RoaringBitmap;
 
 use super::{Segment, SegmentRef, VectorFile, names};
 use crate::coarse::{Codes, Graph};
+use crate::column::Column;
 use crate::error::ReadError;
 use crate::fine::PagedFile;
+use crate::fine::writer::UNFINISHED;
 use crate::simd;
 
 /// Most problems listed; more are only counted.
@@ -88,7 +90,8 @@ fn check_files(directory: &Path, reference: &SegmentRef, verified: &mut Verified
     verified.problems_found == before
 }
 
-/// Codes and graphs that are there: frame, pages, factors finite, links in range.
+/// Codes and graphs that are there: frame, pages, factors finite, links in range. Columns that are there: frame, pages,
+/// order, rows in range.
 fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
     for vectors in segment.vectors() {
         let is_there = |name: String| directory.join(name).exists();
@@ -101,6 +104,16 @@ fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
             && let Some(graph) = verified.check(Graph::open(directory, segment.id, vectors))
         {
             verified.check(graph.check());
+        }
+    }
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let own = |name: &String| names::is_column(name) && names::segment_of(name) == Some(segment.id);
+    for name in names.filter(|name| own(name) && !name.ends_with(UNFINISHED)) {
+        if let Some(Some(column)) = verified.check(Column::open_named(directory, segment, &name)) {
+            verified.check(column.check());
         }
     }
 }

@@ -30,6 +30,7 @@ pub fn schema() -> Schema {
             field("sparse", VectorKind::Sparse),
             field("multi", VectorKind::Multi { dimension: 4 }),
         ],
+        ..Schema::default()
     }
 }
 

@@ -283,7 +283,10 @@ fn a_graph_is_built_before_the_merged_segment_is_seen() {
         distance: Distance::Euclid,
         ..dense("dense", 16)
     };
-    let schema = Schema { vectors: vec![field] };
+    let schema = Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    };
     let options = Options {
         builder: Builder::HnswRs,
         ..Options::default()

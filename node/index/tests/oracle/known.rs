@@ -36,6 +36,7 @@ pub fn schema() -> Schema {
             field("sparse", VectorKind::Sparse, Distance::Dot, Fine::F32),
             field("multi", VectorKind::Multi { dimension: 2 }, Distance::Dot, Fine::F16),
         ],
+        ..Schema::default()
     }
 }
 
