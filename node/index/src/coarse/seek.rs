@@ -182,6 +182,7 @@ impl Coarse {
                     return None;
                 }
                 scored += tile.len() as u64;
+                tile.iter().for_each(|place| rows.expect(*place));
                 let scores = &mut scores[..tile.len()];
                 rows.score(estimator, &tile, scores);
                 for (score, place) in scores.iter().zip(&tile) {

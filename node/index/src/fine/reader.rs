@@ -82,12 +82,22 @@ impl PagedFile {
         (0..self.footer.pages).try_for_each(|page| self.check_page(page))
     }
 
-    /// Asks the processor for bytes that will be read soon; nothing happens where there are none.
+    /// Bytes will be read soon: the processor is asked for them, or the system where they were not read before, so that
+    /// several misses are under way at once. Nothing happens where there are none.
     #[inline]
     pub fn prefetch(&self, number: usize, range: Range<u64>) {
         let start = self.footer.sections.get(number).map_or(0, |section| section.offset);
-        if let Some(bytes) = self.map.get(index(start + range.start)..index(start + range.end)) {
+        let (start, end) = (start + range.start, start + range.end);
+        let Some(bytes) = self.map.get(index(start)..index(end)) else {
+            return;
+        };
+        let page = start / PAGE_BYTES as u64;
+        let word = self.sound.get(index(page / 64));
+        let was_read = word.is_some_and(|word| word.load(Ordering::Relaxed) >> (page % 64) & 1 == 1);
+        if was_read {
             simd::prefetch(bytes);
+        } else {
+            io::will_need(&self.map, index(start)..index(end));
         }
     }
 
