@@ -13,6 +13,7 @@
 //!
 //! One writer at a time (an inner lock), any number of readers. Nothing here syncs but `build` and merges.
 
+mod deriving;
 mod merging;
 
 use std::collections::HashSet;
@@ -24,10 +25,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use granum_model::{DocId, Schema};
 
 use crate::coarse::{Coarse, derive};
-use crate::column;
 use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
-use crate::executor::Executor;
 use crate::fine::writer::{UNFINISHED, sync_directory};
 use crate::options::Options;
 use crate::recent::Recent;
@@ -209,45 +208,6 @@ impl Index {
             "no merge is published between a build and its publish"
         );
         Arc::make_mut(&mut state).publish(built.segment, &built.saved, &built.dropped);
-    }
-
-    /// Builds what options and schema ask for and published segments lack, or have damaged; returns how many files. Slow:
-    /// for a worker, one at a time. Searches are right without it, and use each file from the moment it is there.
-    pub fn derive(&self, executor: &dyn Executor) -> Result<usize, BuildError> {
-        let state = self.state().clone();
-        let mut built = 0;
-        for live in &state.segments {
-            built += self.derive_segment(&live.segment, &state.schema, executor)?;
-        }
-        Ok(built)
-    }
-
-    /// Whether a published segment lacks what options and schema ask for; costs no more than a look at each.
-    pub fn lacks_derived(&self) -> bool {
-        let state = self.state().clone();
-        let lacks = |segment: &Segment| {
-            let mut vectors = segment.vectors().iter();
-            vectors.any(|vectors| derive::is_known_to_lack(vectors, self.options))
-                || segment.columns.lacks(&state.schema.payload)
-        };
-        state.segments.iter().any(|live| lacks(&live.segment))
-    }
-
-    fn derive_segment(&self, segment: &Segment, schema: &Schema, executor: &dyn Executor) -> Result<usize, BuildError> {
-        let mut built = column::derive(&self.directory, segment, &schema.payload)?;
-        for vectors in segment.vectors() {
-            let missing = derive::missing(vectors, self.options);
-            if missing.files() == 0 {
-                continue;
-            }
-            derive::derive(&self.directory, segment.id, vectors, self.options, missing, executor)?;
-            let coarse = Coarse::open(&self.directory, segment.id, vectors);
-            // Now, on this worker, and not when the first search asks.
-            coarse.as_ref().map(Coarse::is_sound);
-            vectors.set_coarse(coarse);
-            built += missing.files();
-        }
-        Ok(built)
     }
 
     /// Removes files of segments that `keep` does not name, unfinished ones and columns of dropped indexes too, but not

@@ -12,22 +12,19 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use granum_index::{Frozen, Index, MergePolicy, View};
+use granum_index::{Frozen, Index, View};
 use granum_model::{RequestId, Schema};
 use granum_proto::internal::{self, EnsureReplicaRequest, Epoch, Manifest};
 use granum_proto::status::Failure;
 use prost::Message;
 use tokio::sync::watch;
 
-use super::budget::Budget;
 use super::command::{self, Unreadable};
 use super::core::{Core, Step};
 use super::documents::Documents;
+use super::options::Options;
 use super::staged::Staged;
 use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, sealing};
-use crate::disk::SharedDisk;
-use crate::disk::tree::Trees;
-use crate::threads::Threads;
 
 /// Seals that wait to be built. When more are asked for, the last of them is made up for afterwards.
 pub(super) const PENDING_SEALS_MAX: usize = 4;
@@ -38,37 +35,6 @@ const WORTH_SEALING_BYTES: u64 = 1 << 20;
 /// Sealed rows whose death is not yet sealed from which a replica is worth sealing, where they are a share of all that is
 /// worth a merge: deletes alone fill no memory, and only what is sealed as dead is merged away.
 const WORTH_SEALING_DEAD_ROWS: u64 = 4096;
-
-/// What a replica is opened with.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The disk of manifests and snapshots; segments are mapped files of the machine's own.
-    pub disk: SharedDisk,
-    /// Where the table of documents is cached; `None`: nowhere.
-    pub trees: Option<Trees>,
-    /// Unsealed bytes at which a shard wants to be sealed.
-    pub seal_bytes: u64,
-    /// Memory of all unsealed documents of the node.
-    pub budget: Arc<Budget>,
-    /// Who builds what is derived from sealed segments.
-    pub builders: Threads,
-    /// Which segments are merged.
-    pub merge: MergePolicy,
-}
-
-impl Options {
-    /// The defaults, on this disk.
-    pub fn new(disk: SharedDisk, trees: Option<Trees>) -> Options {
-        Options {
-            disk,
-            trees,
-            seal_bytes: 16 << 20,
-            budget: Arc::new(Budget::new(512 << 20)),
-            builders: Threads::new(1),
-            merge: MergePolicy::default(),
-        }
-    }
-}
 
 /// A replica of a shard as a Raft group drives it.
 pub struct ShardMachine {

@@ -17,6 +17,7 @@ pub mod frame;
 pub mod machine;
 pub mod manifest;
 pub mod merging;
+mod options;
 #[cfg(test)]
 mod oracle;
 mod point;
@@ -35,8 +36,9 @@ use tokio::sync::watch;
 
 pub use budget::Budget;
 pub use files::OwnedDirectory;
-pub use machine::{Options, Pinned, ShardMachine, ShardStats};
+pub use machine::{Pinned, ShardMachine, ShardStats};
 pub use merging::{MergeDone, NotMerged};
+pub use options::Options;
 pub use register::RegisterMachine;
 pub use sealing::tree_name;
 

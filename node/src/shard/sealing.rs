@@ -19,8 +19,9 @@ use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
 use super::documents::{Documents, Tag};
-use super::machine::{Driven, Options, Pending, ShardMachine};
+use super::machine::{Driven, Pending, ShardMachine};
 use super::manifest::{self, MANIFEST_FILE};
+use super::options::Options;
 use super::seal_error::SealError;
 use super::{Fault, Sealed, SnapshotFiles, files, point};
 use crate::disk::{Disk, DiskError};
