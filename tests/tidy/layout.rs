@@ -104,7 +104,7 @@ fn no_file_names_a_registrys_host() {
     .map(|parts| parts.join("."))
     .collect();
     let mut complaints = Vec::new();
-    for file in tree::files().iter().filter(|file| file.path != "Cargo.lock") {
+    for file in tree::files().iter().filter(|file| file.name() != "Cargo.lock") {
         for (line, text) in file.lines() {
             complaints.extend(
                 hosts

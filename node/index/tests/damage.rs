@@ -186,6 +186,23 @@ fn missing_short_and_foreign_files_are_refused() {
     assert!(open(directory.path(), &manifest).is_ok());
 }
 
+#[test]
+fn ends_of_a_multi_vector_beyond_its_rows_are_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = seal(directory.path());
+    let path = directory.path().join("0000000000000001.vector.02");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let footer = bytes.len() - 4096;
+    let number = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let (pages, ends) = (number(&bytes, footer + 32), number(&bytes, footer + 64 + 2 * 16));
+    bytes[ends..][..8].copy_from_slice(&(u64::MAX - 9).to_le_bytes());
+    mend(&mut bytes, pages);
+    std::fs::write(&path, &bytes).unwrap();
+    let index = open(directory.path(), &manifest).unwrap();
+    assert!(matches!(read_all(&index), Err(SearchError::Read(_))));
+    assert!(verify(directory.path(), &manifest).problems_found > 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

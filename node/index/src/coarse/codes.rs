@@ -124,6 +124,8 @@ impl Codes {
             && footer.distance == vectors.distance()
             && footer.dimension == dimension
             && dimension > 0
+            // Of no rows, any dimension would fit, and a rotation takes memory by the dimension.
+            && footer.rows > 0
             && file.section_bytes(MAKER) == MAKER_BYTES;
         if !fits {
             return Err(file.malformed("not the codes of this segment's vectors").into());

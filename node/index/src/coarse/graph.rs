@@ -132,15 +132,18 @@ impl Graph {
         self.file.footer().rows
     }
 
-    /// Checks every page and every link.
+    /// Checks every page, every link, and that what fills a list up stands at its end.
     pub fn check(&self) -> Result<(), ReadError> {
         self.file.check_all()?;
         let links = simd::words(self.file.section(LINKS)?);
         let is_far = |link: &&u32| **link != NO_LINK && u64::from(**link) >= self.places();
-        match links.iter().find(is_far) {
-            Some(link) => Err(self
-                .file
-                .malformed(format!("a link to place {link} of {}", self.places()))),
+        if let Some(link) = links.iter().find(is_far) {
+            let problem = format!("a link to place {link} of {}", self.places());
+            return Err(self.file.malformed(problem));
+        }
+        let has_gap = |list: &[u32]| list.windows(2).any(|pair| pair[0] == NO_LINK && pair[1] != NO_LINK);
+        match links.chunks_exact(self.degree()).position(has_gap) {
+            Some(place) => Err(self.file.malformed(format!("a gap in the links of place {place}"))),
             None => Ok(()),
         }
     }

@@ -68,7 +68,8 @@ pub(crate) fn members<T, E>(
         best.iter().enumerate().map(|(at, claim)| (lower(claim), at)).collect();
     for challenger in rest {
         while let Some((Reverse(OrderedScore(least)), at)) = boundary.peek().copied() {
-            if challenger.interval.upper() <= least {
+            // In the order of the heap, which knows where NaN stands: scores of damaged rows are exchanged once at most.
+            if OrderedScore(challenger.interval.upper()) <= OrderedScore(least) {
                 break;
             }
             if !best[at].is_proved {
@@ -183,6 +184,17 @@ mod tests {
             prop_assert_eq!(&ranked, &expected);
             prop_assert!(reads <= truth.len() && reads_in_order <= truth.len());
         }
+    }
+
+    #[test]
+    fn rows_that_are_no_numbers_end_the_proofs() {
+        let interval = ScoreInterval {
+            estimate: 1.0,
+            error: 2.0,
+        };
+        let mut all: Vec<_> = (0..9).map(|item| Claim::estimated(item, interval)).collect();
+        members(&mut all, 3, f32::NEG_INFINITY, |_| Ok::<_, Infallible>(f32::NAN)).unwrap();
+        assert!(all.is_empty(), "{all:?}");
     }
 
     #[test]
