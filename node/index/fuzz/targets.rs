@@ -141,7 +141,10 @@ impl Ground {
         for distance in dense {
             vectors.push(field(vectors.len(), VectorKind::Dense { dimension: 2 }, *distance));
         }
-        let schema = Schema { vectors };
+        let schema = Schema {
+            vectors,
+            ..Schema::default()
+        };
         let directory = tempfile::tempdir().expect("a temporary directory");
         let index = Index::open(directory.path(), schema.clone(), options, &[]).expect("an empty index opens");
         for number in 0..rows {

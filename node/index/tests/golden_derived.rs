@@ -47,7 +47,10 @@ fn schema() -> Schema {
         fine: Fine::F32,
         embedder: None,
     };
-    Schema { vectors: vec![field] }
+    Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    }
 }
 
 fn options(builder: Builder, bits: Bits) -> Options {
@@ -55,6 +58,7 @@ fn options(builder: Builder, bits: Bits) -> Options {
         builder,
         bits,
         seed: SEED,
+        ..Options::default()
     }
 }
 
