@@ -137,7 +137,7 @@ async fn a_node_merges_by_itself_and_keeps_every_document_through_a_kill() {
         .await;
     }
     wait("few segments", async || {
-        let merges = metric(&node, "granum_node{what=\"merges_done\"}").await;
+        let merges = metric(&node, "granum_merges_total").await;
         (machine(&node).stats().index.segments < 4 && merges > 0.0).then_some(())
     })
     .await;
@@ -146,9 +146,9 @@ async fn a_node_merges_by_itself_and_keeps_every_document_through_a_kill() {
         .map(|(id, round)| (id, format!("{{\"round\":{round}}}")))
         .collect();
     assert_eq!(rounds(&machine(&node)), expected);
-    assert!(metric(&node, "granum_node{what=\"merge_written_bytes\"}").await > 0.0);
-    assert_eq!(metric(&node, "granum_node{what=\"merges_failed\"}").await, 0.0);
-    assert!(metric(&node, "granum_shard{shard=\"7\",what=\"dead_rows\"}").await >= 0.0);
+    assert!(metric(&node, "granum_merge_written_bytes_total").await > 0.0);
+    assert_eq!(metric(&node, "granum_merges_failed_total").await, 0.0);
+    assert!(metric(&node, "granum_shard_dead_rows{shard=\"7\"}").await >= 0.0);
 
     drop((node, group));
     let node = wait("the folder's lock", async || start(config.clone()).await.ok()).await;

@@ -227,7 +227,7 @@ fn graphs_of_version_1_are_read() {
     assert!(usage.rows_scored < GRAPH_ROWS, "walked: {usage:?}");
 
     let vectors = std::fs::read(directory.path().join(VECTORS)).unwrap();
-    check_footer(&old, &vectors, 7, GRAPH_ROWS, 32, 2);
+    check_footer(&old, &vectors, 7, GRAPH_ROWS, 32, 3);
     assert_eq!(section(&old, 0).len(), GRAPH_ROWS as usize * 32 * 4);
     for list in section(&old, 0).chunks_exact(32 * 4) {
         let links: Vec<u64> = (0..32).map(|at| number(list, at * 4, 4)).collect();
@@ -236,6 +236,18 @@ fn graphs_of_version_1_are_read() {
         assert!(links[end..].iter().all(|link| *link == 0xffff_ffff), "{links:?}");
     }
     assert_eq!(section(&old, 1).len(), section(&built, 1).len(), "as many entries");
+    let widths: Vec<u64> = section(&old, 2)
+        .chunks_exact(8)
+        .map(|pair| number(pair, 0, 4))
+        .collect();
+    assert!(
+        widths.len() > 4 && widths.is_sorted_by(|left, right| left < right),
+        "{widths:?}"
+    );
+    for pair in section(&old, 2).chunks_exact(8) {
+        let recall = f32::from_bits(number(pair, 4, 4) as u32);
+        assert!((0.0..=1.0).contains(&recall), "{recall}");
+    }
 }
 
 #[test]
