@@ -63,6 +63,10 @@ impl Estimator {
     pub fn interval(&self, factors: Factors, score: f32, deviations: f32) -> ScoreInterval {
         let error = deviations * self.deviation(factors, score);
         match self.distance {
+            _ if !error.is_finite() || !score.is_finite() => ScoreInterval {
+                estimate: 0.0,
+                error: f32::INFINITY,
+            },
             Some(Distance::Euclid) => {
                 let (lower, upper) = (
                     squared_euclid_to_score(score - error),
@@ -98,7 +102,7 @@ impl Estimator {
         }
     }
 
-    /// One standard deviation of an estimate, in the units of [`score`](Self::score).
+    /// One standard deviation of an estimate, in the units of an estimated score.
     pub fn deviation(&self, factors: Factors, score: f32) -> f32 {
         let lengths = factors.norm * self.norm;
         if lengths <= 0.0 {

@@ -42,6 +42,13 @@ pub(crate) struct Factors {
     pub error: f32,
 }
 
+/// Of a row so long that its numbers leave f32: its estimate says nothing, so it is read wherever it is a candidate.
+const UNKNOWN: Factors = Factors {
+    scale: 0.0,
+    norm: 1.0,
+    error: f32::MAX,
+};
+
 /// Reused from row to row.
 #[derive(Default)]
 pub(crate) struct Scratch {
@@ -91,11 +98,15 @@ impl Quantizer {
         }
         let excess = (squared * length / (product * product) - 1.0).max(0.0);
         let sigma = (squared * excess / (rotated.len() as f32 - 1.0)).sqrt();
-        Factors {
+        let factors = Factors {
             scale: self.per_product() * squared / product,
             norm: squared.sqrt(),
             error: self.per_product() * sigma,
-        }
+        };
+        let is_finite = [factors.scale, factors.norm, factors.error]
+            .iter()
+            .all(|factor| factor.is_finite());
+        if is_finite { factors } else { UNKNOWN }
     }
 
     /// Whether scores hold the row's squared length.
@@ -247,6 +258,19 @@ mod tests {
                     "{bits:?} {distance:?}: {within:.4} within 2.5 deviations"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_row_that_leaves_f32_is_never_ruled_out() {
+        for distance in [Distance::Dot, Distance::Euclid] {
+            let quantizer = Quantizer::new(70, Bits::Four, distance, 3);
+            let factors = quantizer.encode(&[1e30; 70], &mut Scratch::default(), &mut Vec::new());
+            assert_eq!(factors, UNKNOWN);
+            let mut estimator = Estimator::default();
+            estimator.prepare(&quantizer, &[1.0; 70]);
+            let interval = estimator.interval(factors, 0.0, 2.5);
+            assert_eq!(interval.upper(), f32::INFINITY, "{interval:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use granum_model::ScoreInterval;
+use granum_model::{Distance, ScoreInterval};
 
 use super::Coarse;
 use super::estimate::{DEVIATIONS, Estimator};
@@ -131,7 +131,11 @@ impl Coarse {
                 passes,
             };
             walker.walk(&coded, graph.entries(), STARTS, width);
-            let reach = 2.0 * DEVIATIONS * estimator.widest(rows.largest());
+            // Manhattan is not bounded by its codes: all candidates are named.
+            let reach = match self.codes.quantizer().distance {
+                Distance::Manhattan => f32::INFINITY,
+                _ => 2.0 * DEVIATIONS * estimator.widest(rows.largest()),
+            };
             let mut floor = f32::NEG_INFINITY;
             candidates.clear();
             for (at, (score, place)) in walker.best().filter(|(_, place)| admits(*place)).enumerate() {

@@ -5,7 +5,7 @@
 //! can't tell for sure (a value of another kind, two values in one row that must meet in one) it leaves to that evaluation,
 //! row by row ([`Known`](crate::filter::known::Known)).
 //!
-//! Reading order: [`gather`] takes a field's values from payloads, [`write`] puts them into a file, [`open`] opens one;
+//! Reading order: [`gather`] takes a field's values from payloads, [`mod@write`] puts them into a file, [`open`] opens one;
 //! [`terms`], [`numbers`] and [`points`] find rows by value, [`answer`] answers conditions. [`cache`] remembers bitmaps.
 //!
 //! Every column has eight bitmaps, the *marks*, which say what else a row holds; [`Mark`] lists them.
@@ -100,7 +100,7 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Opens those of the schema's columns that are there. What can't be opened is missing to [`derive`].
+    /// Opens those of the schema's columns that are there. What can't be opened is missing to [`derive()`].
     pub fn open(&self, directory: &Directory, segment: &Segment, fields: &[PayloadField]) {
         for field in fields {
             if !self.has(field)

@@ -50,6 +50,24 @@ enum Plan {
     WalkPassing { width: usize },
 }
 
+/// One segment, as one query sees it.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    coarse: &'a Coarse,
+    live: &'a Live,
+    file: &'a VectorFile,
+    /// Live rows that have the vector and pass the filter; `None`: there is no filter.
+    passing: Option<&'a RoaringBitmap>,
+}
+
+impl Ground<'_> {
+    /// Rows that may be hits; without a filter no fewer than there are.
+    fn hits(&self) -> u64 {
+        let all = || self.live.live_rows().min(self.file.places());
+        self.passing.map_or_else(all, RoaringBitmap::len)
+    }
+}
+
 impl Search<'_> {
     /// Names candidates of a segment by codes. False: it has no sound ones, the query asks for exact scores of all rows, or
     /// the filter's rows are not known.
@@ -71,9 +89,14 @@ impl Search<'_> {
             Passing::Unknown => return Ok(false),
         };
         let passing = passing.as_deref();
+        let ground = Ground {
+            coarse,
+            live,
+            file,
+            passing,
+        };
         let mut named = Vec::new();
-        let plan = self.plan(coarse, live, file, passing);
-        self.run(plan, coarse, query, live, file, passing, &mut named)?;
+        self.run(self.plan(&ground), &ground, query, &mut named)?;
         let claim = |Named { place, interval }| Claim::estimated(RowRef { part, row: place }, interval);
         self.named.extend(named.into_iter().map(claim));
         Ok(true)
@@ -104,18 +127,19 @@ impl Search<'_> {
         self.query.k + usize::from(self.query.exclude.is_some())
     }
 
-    fn plan(&self, coarse: &Coarse, live: &Live, file: &VectorFile, passing: Option<&RoaringBitmap>) -> Plan {
-        let places = file.places().max(1) as f64;
+    fn plan(&self, ground: &Ground<'_>) -> Plan {
+        let coarse = ground.coarse;
+        let places = ground.file.places().max(1) as f64;
         let measured = || coarse.width(self.target_recall, self.wanted());
         let Some(width) = self.query.params.ef.map(|ef| ef as usize).or_else(measured) else {
             return Plan::Scan;
         };
         let width = width.max(self.wanted() + EF_MARGIN);
-        let rows = passing.map_or(live.live_rows().min(file.places()), RoaringBitmap::len) as f64;
+        let rows = ground.hits() as f64;
         let share = (rows / places).clamp(1e-9, 1.0);
         let walk_rows = |width: f64| WALK_ROWS.0 + WALK_ROWS.1 * width;
         let widened = width as f64 / share;
-        let is_narrow = passing.is_some() && share < PASS_SHARE;
+        let is_narrow = ground.passing.is_some() && share < PASS_SHARE;
         let worth = if is_narrow {
             SCAN_GAIN_PASSING * walk_rows(width as f64)
         } else {
@@ -133,17 +157,19 @@ impl Search<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one segment's facts, each from another owner")]
     fn run(
         &mut self,
         plan: Plan,
-        coarse: &Coarse,
+        ground: &Ground<'_>,
         query: &[f32],
-        live: &Live,
-        file: &VectorFile,
-        passing: Option<&RoaringBitmap>,
         named: &mut Vec<Named>,
     ) -> Result<(), SearchError> {
+        let Ground {
+            coarse,
+            live,
+            file,
+            passing,
+        } = *ground;
         let is_hit = |place: u32| {
             let row = file.row(u64::from(place));
             !live.dead.contains(row) && passing.is_none_or(|rows| rows.contains(row))
@@ -158,8 +184,7 @@ impl Search<'_> {
             Plan::Scan => None,
         };
         self.usage.rows_scored += walked.unwrap_or(0);
-        let there = passing.map_or(live.live_rows().min(file.places()), RoaringBitmap::len);
-        if walked.is_some() && named.len() as u64 >= there.min(self.wanted() as u64) {
+        if walked.is_some() && named.len() as u64 >= ground.hits().min(self.wanted() as u64) {
             return Ok(());
         }
         named.clear();

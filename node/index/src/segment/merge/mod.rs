@@ -6,7 +6,7 @@
 //! B: 0 . 2         ─┼─▶  order: the largest source first   ─▶   A0 A1 A3 A4 C0 C2 B0 B2
 //! C: 0 . 2         ─┘
 //! ```
-//! [`mod@plan`] says which, [`order`] in which order their rows stand and where each went, [`write`] copies them. What is
+//! [`mod@plan`] says which, [`order`] in which order their rows stand and where each went, [`mod@write`] copies them. What is
 //! copied is copied byte for byte: ids, versions, vectors, and whole blocks of payload without unpacking them. Sources are
 //! opened anew for that, so that each of their pages is checked again: damage ends a merge, it is never given a new
 //! checksum. Which rows are left out and how later deaths follow is told in `index::merging`.
