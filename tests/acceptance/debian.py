@@ -76,7 +76,7 @@ def check_all_readable(port, documents):
 def check_exact(ports, queries, scores_of, keep, wanted):
     """Top-10 of each query against brute force, by score within 1e-3, one question at a time."""
     def ask(at):
-        body = {"query": queries[at].tolist(), "limit": K}
+        body = {"query": queries[at].tolist(), "limit": K, "params": {"exact": True}}
         if wanted:
             body["filter"] = wanted
         started = time.perf_counter()

@@ -94,10 +94,10 @@ impl Estimator {
         (code * code + rounding * rounding).sqrt()
     }
 
-    /// An estimated score in the units of exact scores.
-    pub fn outward(&self, score: f32) -> f32 {
+    /// An exact score in the units of estimated ones.
+    pub fn inward(&self, score: f32) -> f32 {
         match self.distance {
-            Some(Distance::Euclid | Distance::Manhattan) => squared_euclid_to_score(score),
+            Some(Distance::Euclid | Distance::Manhattan) if score < 0.0 => -(score * score),
             _ => score,
         }
     }

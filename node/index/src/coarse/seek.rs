@@ -34,6 +34,7 @@ struct Seeker {
     estimator: Estimator,
     walker: Walker,
     candidates: Vec<(f32, u32)>,
+    good: Vec<u32>,
     best: BinaryHeap<Reverse<Ordered>>,
 }
 
@@ -170,7 +171,9 @@ impl Coarse {
     ) -> Option<u64> {
         let rows = self.loaded()?;
         SEEKER.with_borrow_mut(|seeker| {
-            let Seeker { estimator, best, .. } = seeker;
+            let Seeker {
+                estimator, best, good, ..
+            } = seeker;
             estimator.prepare(self.codes.quantizer(), query);
             best.clear();
             let widest = DEVIATIONS * estimator.widest(rows.largest());
@@ -189,10 +192,9 @@ impl Coarse {
                 tile.iter().for_each(|place| rows.expect(*place));
                 let scores = &mut scores[..tile.len()];
                 rows.score(estimator, &tile, scores);
-                for (score, place) in scores.iter().zip(&tile) {
-                    if estimator.outward(*score + widest) < floor {
-                        continue;
-                    }
+                // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
+                simd::above(scores, (estimator.inward(floor) - widest).next_down(), good);
+                for (score, place) in good.iter().map(|at| (&scores[*at as usize], &tile[*at as usize])) {
                     let interval = estimator.interval(rows.factors(*place), *score, DEVIATIONS);
                     if interval.upper() < floor {
                         continue;

@@ -63,15 +63,19 @@ pub(crate) fn finish(
     }
 }
 
-/// Appends to `out` the numbers of the scores above `worst`.
+/// Puts into `out` the numbers of the scores that are not at or below `worst`; one that is no number is not.
 #[inline]
+#[expect(
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "what is no number is to be looked at, not lost"
+)]
 pub(crate) fn above(scores: &[f32], worst: f32, out: &mut Vec<u32>) {
     out.resize(scores.len(), 0);
     let mut end = 0;
     for (at, score) in (0u32..).zip(scores) {
         // SAFETY: `end` grows by at most one a score and `out` has a place for each.
         unsafe { *out.get_unchecked_mut(end) = at };
-        end += usize::from(*score > worst);
+        end += usize::from(!(*score <= worst));
     }
     out.truncate(end);
 }
@@ -105,6 +109,6 @@ mod tests {
         assert_eq!(scores, [100.0 + 4.0 * 6.0 - 9.0, 100.0 + 2.0 * 11.0 - 1.0]);
         let mut out = vec![5, 6, 7];
         above(&[1.0, 3.0, 2.0, f32::NAN], 1.5, &mut out);
-        assert_eq!(out, [1, 2]);
+        assert_eq!(out, [1, 2, 3]);
     }
 }
