@@ -29,7 +29,7 @@ pub(super) const DEGREE: usize = 32;
 const SLACK: usize = 16;
 const ROOM: usize = DEGREE + SLACK;
 /// How much nearer a taken link must be to drop a candidate, as a ratio of squared distances. On Debian's vectors, rows scored
-/// for recall 0.98: 1.0 1,200, 1.1 650, 1.2 840, 1.44 1,250.
+/// for recall 0.98: 1.0 over 1,050, 1.1 670, 1.2 830, 1.44 over 940.
 const ALPHA: f32 = 1.1;
 /// Candidates that a row's walk keeps.
 const WIDTH: usize = 128;
