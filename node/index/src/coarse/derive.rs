@@ -22,7 +22,7 @@ use crate::segment::{VectorFile, names};
 const CODES_ROWS_MIN: u64 = 256;
 /// Fewer rows get no graph: a scan of their codes is as fast.
 pub(crate) const GRAPH_ROWS_MIN: u64 = 1000;
-/// Seed of the rotation; decisions.md 22 derives it from collection and name, which the caller mixes into the options.
+/// Seed of the order in which rows are linked and of the sample that is clustered: one for all, so that builds repeat.
 const GRAPH_SEED: u64 = 0x6772_616e_756d;
 
 /// What a vector should have and lacks.
