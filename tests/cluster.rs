@@ -41,12 +41,16 @@ fn document(row: u64) -> Document {
 }
 
 async fn create(client: &Client, name: &str, shards: u32) {
+    create_with(client, name, shards, 3).await;
+}
+
+async fn create_with(client: &Client, name: &str, shards: u32, replication_factor: u32) {
     let field = VectorField::dense("", DIMENSION);
     client
         .create_collection(name)
         .vector(field)
         .shards(shards)
-        .replication_factor(3)
+        .replication_factor(replication_factor)
         .send()
         .await
         .unwrap();
@@ -133,6 +137,19 @@ async fn acknowledged_documents_survive_the_death_of_a_node_and_of_all() {
     assert_all_there(&client, "documents", 2000).await;
     write_all(&client, "documents", 2000..2100).await;
     assert_all_there(&client, "documents", 2100).await;
+}
+
+/// A client's calls go to the coordinators in turn: each change is made by the one, and asked about at the other, which
+/// hears nothing while the node that it follows, the first of its list, has stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_refuses_nothing_on_what_it_knew_before_another_changed_it() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client();
+    cluster.stop_node(0);
+    create_with(&client, "documents", 1, 1).await;
+    write_all(&client, "documents", 0..10).await;
+    assert!(client.delete_collection("documents").await.unwrap());
+    create_with(&client, "documents", 1, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

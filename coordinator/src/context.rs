@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::embedders::Embedders;
 use crate::map::store::Store;
+use crate::map::{Collection, ShardMap};
 use crate::metrics::Metrics;
 use crate::route::call::{Budget, Caller};
 
@@ -25,6 +26,25 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The collection of that name, if it can be asked and written.
+    pub async fn collection(&self, name: &str, deadline: Instant) -> Result<Arc<Collection>, Failure> {
+        self.find(deadline, |map| map.usable(name).cloned()).await
+    }
+
+    /// Finds something in the map. Refused only on a map read from the register after the call: another coordinator may
+    /// have made it a moment ago.
+    pub async fn find<T>(
+        &self,
+        deadline: Instant,
+        find: impl Fn(&ShardMap) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if let Ok(found) = find(&*self.store.map()?) {
+            return Ok(found);
+        }
+        self.store.refresh(deadline).await?;
+        find(&*self.store.map()?)
+    }
+
     /// What a request says about itself, or the defaults.
     pub fn budget(&self, info: Option<&v1::RequestInfo>) -> Result<Budget, Failure> {
         let none = v1::RequestInfo::default();

@@ -137,6 +137,11 @@ impl Cluster {
         self.nodes[node].terminate()
     }
 
+    /// SIGSTOP: connections stay, and nothing is answered.
+    pub fn stop_node(&mut self, node: usize) {
+        self.nodes[node].signal("STOP");
+    }
+
     /// SIGKILL.
     pub fn kill_coordinator(&mut self, coordinator: usize) {
         self.coordinators[coordinator].kill();
@@ -231,10 +236,15 @@ impl Process {
         child.wait().expect("a killed process ends");
     }
 
-    fn terminate(&mut self) -> Option<i32> {
-        let mut child = self.child.take().expect("a running process");
-        let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    fn signal(&self, name: &str) {
+        let process = self.child.as_ref().expect("a running process").id().to_string();
+        let kill = Command::new("kill").args(["-s", name, &process]).status();
         assert!(kill.expect("kill runs").success());
+    }
+
+    fn terminate(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        let mut child = self.child.take().expect("a running process");
         child.wait().expect("a terminated process ends").code()
     }
 

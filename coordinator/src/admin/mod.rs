@@ -157,18 +157,10 @@ pub(crate) async fn delete(
     request: v1::DeleteCollectionRequest,
 ) -> Result<v1::DeleteCollectionResponse, Failure> {
     let deadline = context.budget(request.info.as_ref())?.deadline;
-    let Some(id) = context
-        .store
-        .map()?
-        .named(&request.name)
-        .map(|collection| collection.id)
-    else {
-        context.store.refresh(deadline).await?;
-        let existed = context.store.map()?.named(&request.name).is_some();
-        if existed {
-            return Box::pin(delete(context, control, request)).await;
-        }
-        return Ok(v1::DeleteCollectionResponse { existed });
+    let id = match context.find(deadline, |map| named(map, &request.name)).await {
+        Ok(collection) => collection.id,
+        Err(Failure::NotFound(_)) => return Ok(v1::DeleteCollectionResponse { existed: false }),
+        Err(failed) => return Err(failed),
     };
     let deleted = context.store.swap(deadline, |map| {
         let collection = map.named(&request.name).filter(|collection| collection.id == id);
@@ -184,18 +176,21 @@ pub(crate) async fn delete(
     Ok(v1::DeleteCollectionResponse { existed: true })
 }
 
+/// The collection of that name, whatever its state.
+fn named(map: &ShardMap, name: &str) -> Result<Arc<Collection>, Failure> {
+    map.named(name).cloned().ok_or_else(|| unknown_collection(name))
+}
+
 /// One collection as it stands.
 pub(crate) async fn get(
     context: &Context,
     control: &Control,
     request: v1::GetCollectionRequest,
 ) -> Result<v1::CollectionInfo, Failure> {
-    let map = context.store.map()?;
-    let collection = map
-        .named(&request.name)
-        .ok_or_else(|| unknown_collection(&request.name))?;
+    let deadline = context.budget(None)?.deadline;
+    let collection = context.find(deadline, |map| named(map, &request.name)).await?;
     let reports = control.observe().await?;
-    Ok(info::collection(collection, &reports))
+    Ok(info::collection(&collection, &reports))
 }
 
 /// All collections that have a name.

@@ -14,7 +14,7 @@ use crate::map::{Shard, ShardMap};
 use crate::route::call::Caller;
 
 /// Time a node has to report; one that doesn't is counted as unreachable.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reports of the nodes that answered.
 #[derive(Clone, Debug, Default)]

@@ -183,16 +183,26 @@ impl Store {
 
     /// Changes the map: `change` plans on the newest map known, `None` means that nothing is to be done. Returns the
     /// map that shows the change.
+    ///
+    /// A swap planned on an old map does not come through, and is planned anew. A plan that ends without a swap has no
+    /// such judge: it counts only on a map read from the register after the call.
     pub async fn swap(
         &self,
         deadline: Instant,
         change: impl Fn(&ShardMap) -> Result<Option<Swap>, Failure>,
     ) -> Result<Arc<ShardMap>, Failure> {
         let mut backoff = Backoff::new();
+        let mut is_confirmed = false;
         loop {
             let map = self.map()?;
-            let Some(mut swap) = change(&map)? else {
-                return Ok(map);
+            let mut swap = match change(&map) {
+                Ok(Some(swap)) => swap,
+                ended if is_confirmed => return ended.map(|_| map),
+                _ => {
+                    self.refresh(deadline).await?;
+                    is_confirmed = true;
+                    continue;
+                }
             };
             swap.request_id = bytes::Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes());
             let result = self.send_swap(&swap, deadline).await?;

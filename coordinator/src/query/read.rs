@@ -24,7 +24,7 @@ const PAGE_DEFAULT: u32 = 10;
 pub(crate) async fn get(context: &Context, request: v1::GetRequest) -> Result<v1::GetResponse, Failure> {
     let begun = Instant::now();
     let budget = context.budget(request.info.as_ref())?;
-    let collection = context.store.map()?.usable(&request.collection)?.clone();
+    let collection = context.collection(&request.collection, budget.deadline).await?;
     limits::at_most("ids", request.ids.len(), limits::BATCH_DOCUMENTS_MAX, "ids")?;
     check_vectors(request.with_vectors.as_ref(), &collection.schema)?;
     let mut asked: Vec<DocId> = Vec::with_capacity(request.ids.len());
@@ -67,7 +67,7 @@ pub(crate) async fn get(context: &Context, request: v1::GetRequest) -> Result<v1
 pub(crate) async fn scroll(context: &Context, request: v1::ScrollRequest) -> Result<v1::ScrollResponse, Failure> {
     let begun = Instant::now();
     let budget = context.budget(request.info.as_ref())?;
-    let collection = context.store.map()?.usable(&request.collection)?.clone();
+    let collection = context.collection(&request.collection, budget.deadline).await?;
     let limit = if request.limit == 0 {
         PAGE_DEFAULT
     } else {
@@ -119,7 +119,7 @@ pub(crate) async fn scroll(context: &Context, request: v1::ScrollRequest) -> Res
 pub(crate) async fn count(context: &Context, request: v1::CountRequest) -> Result<v1::CountResponse, Failure> {
     let begun = Instant::now();
     let budget = context.budget(request.info.as_ref())?;
-    let collection = context.store.map()?.usable(&request.collection)?.clone();
+    let collection = context.collection(&request.collection, budget.deadline).await?;
     convert::filter::read(request.filter.as_ref())?;
     let read = level::wanted(request.read.as_ref(), &collection);
     let asked = ShardCountRequest {

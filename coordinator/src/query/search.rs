@@ -48,14 +48,16 @@ pub(crate) async fn query_batch(
 ) -> Result<v1::QueryBatchResponse, Failure> {
     let queries = request.queries;
     limits::at_most("queries", queries.len(), limits::BATCH_QUERIES_MAX, "queries")?;
-    let Some(name) = queries.first().map(|query| query.collection.clone()) else {
+    let Some(first) = queries.first() else {
         return Err(Invalid::new("queries", "none given").into());
     };
+    let name = first.collection.clone();
+    let deadline = context.budget(first.info.as_ref())?.deadline;
     if let Some(other) = queries.iter().find(|query| query.collection != name) {
         let problem = format!("of {name:?} and {:?}, must be of one collection", other.collection);
         return Err(Invalid::new("queries", problem).into());
     }
-    let collection = context.store.map()?.usable(&name)?.clone();
+    let collection = context.collection(&name, deadline).await?;
     let mut parts: Vec<Part> = Vec::new();
     let count = queries.len();
     for (ordinal, mut query) in queries.into_iter().enumerate() {

@@ -32,7 +32,7 @@ const INLINE_DOCUMENTS_MAX: usize = 16;
 pub(crate) async fn upsert(context: &Context, request: v1::UpsertRequest) -> Result<v1::WriteResponse, Failure> {
     let begun = Instant::now();
     let budget = context.budget(request.info.as_ref())?;
-    let collection = context.store.map()?.usable(&request.collection)?.clone();
+    let collection = context.collection(&request.collection, budget.deadline).await?;
     limits::at_most(
         "documents",
         request.documents.len(),
@@ -63,7 +63,7 @@ pub(crate) async fn upsert(context: &Context, request: v1::UpsertRequest) -> Res
 pub(crate) async fn delete(context: &Context, request: v1::DeleteRequest) -> Result<v1::WriteResponse, Failure> {
     let begun = Instant::now();
     let budget = context.budget(request.info.as_ref())?;
-    let collection = context.store.map()?.usable(&request.collection)?.clone();
+    let collection = context.collection(&request.collection, budget.deadline).await?;
     let answer = match (request.ids.is_empty(), request.filter) {
         (true, None) | (false, Some(_)) => {
             return Err(Invalid::new("delete", "exactly one of ids and filter must be given").into());
