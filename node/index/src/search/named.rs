@@ -13,7 +13,7 @@ use crate::error::{ReadError, SearchError};
 use crate::fine::verify::{Claim, in_order, members};
 use crate::metric::Probe;
 use crate::query::{RowRef, Verify};
-use crate::segment::VectorFile;
+use crate::segment::{Segment, VectorFile};
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK, TopScores};
 use crate::view::{Part, View};
@@ -264,10 +264,15 @@ impl Search<'_> {
                 Ok(scores.worst())
             },
         )?;
-        for (score, item) in scores.into_found() {
-            let (live, file) = part(&item);
-            let row = file.row(u64::from(item.row));
-            let id = live.segment.id(row)?;
+        let found = scores.into_found();
+        let of_segment = |item: &RowRef| {
+            let (live, file) = part(item);
+            (&*live.segment, file.row(u64::from(item.row)))
+        };
+        Segment::expect_ids(found.iter().map(|(_, item)| of_segment(item)));
+        for (score, item) in found {
+            let (segment, row) = of_segment(&item);
+            let id = segment.id(row)?;
             if query.exclude.as_ref() != Some(&id) {
                 let row = RowRef { part: item.part, row };
                 best.push(Candidate { score, id, row });
@@ -308,16 +313,21 @@ impl Search<'_> {
             named.sort_by(|left, right| right.interval.estimate.total_cmp(&left.interval.estimate));
             named.truncate(self.query.k);
         }
+        let of_segment = |item: &RowRef| {
+            let (live, file) = part(item);
+            (&*live.segment, file.row(u64::from(item.row)))
+        };
+        let items = named.iter().map(|claim| &claim.item);
+        Segment::expect_ids(items.filter(|item| item.part != u32::MAX).map(of_segment));
         let mut found = Vec::with_capacity(named.len());
         for Claim { item, interval, .. } in named {
             let candidate = if item.part == u32::MAX {
                 known[item.row as usize].clone()
             } else {
-                let (live, file) = part(&item);
-                let row = file.row(u64::from(item.row));
+                let (segment, row) = of_segment(&item);
                 Candidate {
                     score: interval.estimate,
-                    id: live.segment.id(row)?,
+                    id: segment.id(row)?,
                     row: RowRef { part: item.part, row },
                 }
             };

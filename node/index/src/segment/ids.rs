@@ -78,6 +78,20 @@ impl Ids {
         DocId::decode(bytes).map_err(|error| self.file.malformed(format!("row {row}: {error}")))
     }
 
+    /// The id and version of a row will be read soon: where the id lies is asked for, and the version.
+    pub fn expect(&self, row: u32) {
+        let row = u64::from(row);
+        self.file.prefetch(ENDS, row.saturating_sub(1) * 8..row * 8 + 8);
+        self.file.prefetch(VERSIONS, row * 8..row * 8 + 8);
+    }
+
+    /// The id of a row will be read now, after [`expect`](Self::expect).
+    pub fn expect_bytes(&self, row: u32) {
+        if let Ok(range) = self.range(row) {
+            self.file.prefetch(IDS, range);
+        }
+    }
+
     pub fn find(&self, id: &DocId) -> Result<Option<u32>, ReadError> {
         let wanted = id.encode();
         let at = self.lower_bound(&wanted)?;

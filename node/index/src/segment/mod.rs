@@ -129,6 +129,12 @@ impl Segment {
         self.ids.id(row)
     }
 
+    /// Ids and versions of rows of segments will be read: so that they come from memory together.
+    pub fn expect_ids<'a>(rows: impl Iterator<Item = (&'a Segment, u32)> + Clone) {
+        rows.clone().for_each(|(segment, row)| segment.ids.expect(row));
+        rows.for_each(|(segment, row)| segment.ids.expect_bytes(row));
+    }
+
     pub fn version(&self, row: u32) -> Result<u64, ReadError> {
         self.ids.version(row)
     }
