@@ -22,6 +22,8 @@ use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
 use crate::view::{Part, View};
 
+/// Queries that go through the parts together: what one of them was told to expect is still near when it is proved.
+const TOGETHER: usize = 16;
 /// Rows of memory between two looks at the deadline.
 const STOP_ROWS: u32 = 1024;
 
@@ -41,30 +43,89 @@ pub(crate) struct Search<'a> {
     usage: Usage,
 }
 
-pub(crate) fn search(view: &View, query: &Query, stop: &dyn Fn() -> bool) -> Result<Found, SearchError> {
-    let unknown = || SearchError::UnknownVector {
-        name: query.using.clone(),
-    };
-    let field = view.schema().vector(&query.using).ok_or_else(unknown)?;
-    let filter = Compiled::new(&query.filter)?;
-    let mut search = Search {
-        query,
-        field,
-        probe: Probe::new(field, &query.vector)?,
-        filter: (!query.filter.is_empty()).then_some(filter),
-        stop,
-        best: TopK::new(query.k, query.threshold),
-        named: Vec::new(),
-        target_recall: query.params.target_recall.unwrap_or(view.target_recall),
-        usage: Usage::default(),
-    };
-    for (number, part) in view.parts() {
-        match part {
-            Part::Memory(recent) => search.memory(number, recent)?,
-            Part::Disk(live) => search.disk(number, live)?,
+/// Answers queries, one [`Found`] each, in their order. Neighbours that ask the same vector go through the parts together.
+pub(crate) fn search(view: &View, queries: &[Query], stop: &dyn Fn() -> bool) -> Result<Vec<Found>, SearchError> {
+    let mut found = Vec::with_capacity(queries.len());
+    let alike = queries.chunk_by(|left, right| left.using == right.using);
+    for together in alike.flat_map(|alike| alike.chunks(TOGETHER)) {
+        let searches = together.iter().map(|query| Search::new(view, query, stop));
+        let mut searches = searches.collect::<Result<Vec<_>, _>>()?;
+        for (number, part) in view.parts() {
+            match part {
+                Part::Memory(recent) => searches
+                    .iter_mut()
+                    .try_for_each(|search| search.memory(number, recent))?,
+                Part::Disk(live) => disk(&mut searches, number, live)?,
+            }
+        }
+        for search in searches {
+            found.push(search.finish(view)?);
         }
     }
-    search.finish(view)
+    Ok(found)
+}
+
+/// Asks a segment. Queries that need the scores of all its rows share one pass over them: a row comes from memory once, and
+/// is scored for each.
+fn disk(searches: &mut [Search<'_>], part: u32, live: &Live) -> Result<(), SearchError> {
+    let Some(first) = searches.first() else {
+        return Ok(());
+    };
+    let (field, stop) = (first.field, first.stop);
+    let Some(file) = live.segment.vector(&field.name).filter(|file| file.is_of(field)) else {
+        return Ok(());
+    };
+    let mut exhaustive = Vec::new();
+    for search in searches {
+        if search.name(part, live, file)? {
+            continue;
+        }
+        if search.filter.is_some() {
+            search.filter_disk(part, live, file)?;
+        } else {
+            exhaustive.push(search);
+        }
+    }
+    if exhaustive.is_empty() {
+        return Ok(());
+    }
+    let probes: Vec<Probe> = exhaustive.iter().map(|search| search.probe.clone()).collect();
+    let done = file.scores(&probes, stop, |number, place, score| {
+        let search = &mut exhaustive[number];
+        if search.best.admits(score) {
+            let row = file.row(place);
+            if !live.dead.contains(row) {
+                let id = live.segment.id(row)?;
+                search.offer(score, id, RowRef { part, row });
+            }
+        }
+        Ok(())
+    })?;
+    for search in exhaustive {
+        search.count_all(file);
+    }
+    if done { Ok(()) } else { Err(SearchError::Stopped) }
+}
+
+impl<'a> Search<'a> {
+    fn new(view: &'a View, query: &'a Query, stop: &'a dyn Fn() -> bool) -> Result<Search<'a>, SearchError> {
+        let unknown = || SearchError::UnknownVector {
+            name: query.using.clone(),
+        };
+        let field = view.schema().vector(&query.using).ok_or_else(unknown)?;
+        let filter = Compiled::new(&query.filter)?;
+        Ok(Search {
+            query,
+            field,
+            probe: Probe::new(field, &query.vector)?,
+            filter: (!query.filter.is_empty()).then_some(filter),
+            stop,
+            best: TopK::new(query.k, query.threshold),
+            named: Vec::new(),
+            target_recall: query.params.target_recall.unwrap_or(view.target_recall),
+            usage: Usage::default(),
+        })
+    }
 }
 
 impl Search<'_> {
@@ -90,27 +151,6 @@ impl Search<'_> {
         self.filter_memory(part, recent, candidates)
     }
 
-    fn disk(&mut self, part: u32, live: &Live) -> Result<(), SearchError> {
-        let Some(file) = live
-            .segment
-            .vector(&self.field.name)
-            .filter(|file| file.is_of(self.field))
-        else {
-            return Ok(());
-        };
-        if self.name(part, live, file)? {
-            return Ok(());
-        }
-        if self.filter.is_some() {
-            return self.filter_disk(part, live, file);
-        }
-        self.scan(live, file, |search, score, row| {
-            let id = live.segment.id(row)?;
-            search.offer(score, id, RowRef { part, row });
-            Ok(())
-        })
-    }
-
     /// Scores all rows of a segment; `admitted` gets the live ones that may enter the k best.
     fn scan(
         &mut self,
@@ -119,7 +159,7 @@ impl Search<'_> {
         mut admitted: impl FnMut(&mut Self, f32, u32) -> Result<(), ReadError>,
     ) -> Result<(), SearchError> {
         let (probe, stop) = (self.probe.clone(), self.stop);
-        let done = file.scores(&probe, stop, |place, score| {
+        let done = file.scores(&[probe], stop, |_, place, score| {
             if self.best.admits(score) {
                 let row = file.row(place);
                 if !live.dead.contains(row) {
@@ -128,10 +168,15 @@ impl Search<'_> {
             }
             Ok(())
         })?;
+        self.count_all(file);
+        if done { Ok(()) } else { Err(SearchError::Stopped) }
+    }
+
+    /// All rows of a segment were read and scored.
+    fn count_all(&mut self, file: &VectorFile) {
         self.usage.rows_scored += file.places();
         self.usage.rows_read += file.places();
         self.usage.bytes_read += file.values_bytes();
-        if done { Ok(()) } else { Err(SearchError::Stopped) }
     }
 
     fn offer(&mut self, score: f32, id: DocId, row: RowRef) {

@@ -97,9 +97,9 @@ impl View {
     }
 
     /// Answers queries, one [`Found`] each, in their order. `stop` is asked now and then whether to give up; equal filters
-    /// are evaluated once a segment.
+    /// are evaluated once a segment, and queries that need every row's score share the loads of rows.
     pub fn search(&self, queries: &[Query], stop: &dyn Fn() -> bool) -> Result<Vec<Found>, SearchError> {
-        queries.iter().map(|query| search::search(self, query, stop)).collect()
+        search::search(self, queries, stop)
     }
 
     /// The document of a hit.

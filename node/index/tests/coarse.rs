@@ -106,7 +106,12 @@ fn sealed(dimension: usize, distance: Distance, options: Options) -> Sealed {
 
 impl Sealed {
     fn find(&self, number: u64, filter: Filter, params: Params) -> Found {
-        let query = Query {
+        let query = self.query(number, filter, params);
+        self.index.view().search(&[query], &|| false).unwrap().remove(0)
+    }
+
+    fn query(&self, number: u64, filter: Filter, params: Params) -> Query {
+        Query {
             using: "v".into(),
             vector: Vector::Dense(Dense::F32(vector(self.dimension, self.distance, number))),
             filter,
@@ -114,8 +119,7 @@ impl Sealed {
             threshold: None,
             exclude: None,
             params,
-        };
-        self.index.view().search(&[query], &|| false).unwrap().remove(0)
+        }
     }
 
     /// Share of the exact k best that is found; checks that what is found is told truly.
@@ -166,6 +170,47 @@ fn tenth(value: i64) -> Filter {
             any: vec![Scalar::Integer(value)],
         }],
         ..Filter::default()
+    }
+}
+
+#[test]
+fn queries_asked_together_are_answered_as_each_alone() {
+    let sealed = sealed(24, Distance::Cosine, Options::default());
+    let tenth = |value| Filter {
+        must: vec![Condition::MatchAny {
+            key: "tenth".into(),
+            any: vec![Scalar::Integer(value)],
+        }],
+        ..Filter::default()
+    };
+    let (exact, walk) = (
+        Params {
+            exact: true,
+            ..Params::default()
+        },
+        Params {
+            ef: Some(20),
+            ..Params::default()
+        },
+    );
+    let queries: Vec<Query> = (ROWS..ROWS + QUERIES)
+        .map(|number| match number % 5 {
+            0 => sealed.query(number, tenth(3), exact),
+            1 => sealed.query(number, Filter::default(), walk),
+            2 => sealed.query(number, Filter::default(), Params::default()),
+            _ => sealed.query(number, Filter::default(), exact),
+        })
+        .collect();
+    for _ in 0..2 {
+        let view = sealed.index.view();
+        let together = view.search(&queries, &|| false).unwrap();
+        assert_eq!(together.len(), queries.len());
+        for (query, found) in queries.iter().zip(together) {
+            let alone = view.search(std::slice::from_ref(query), &|| false).unwrap().remove(0);
+            assert_eq!(found.hits, alone.hits, "{:?}", query.params);
+        }
+        // First exact scans of rows without codes, then with codes and a graph.
+        sealed.index.derive(&Inline).unwrap();
     }
 }
 

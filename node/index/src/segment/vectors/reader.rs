@@ -239,12 +239,13 @@ impl VectorFile {
         }
     }
 
-    /// Scores all places in order: `each(place, score)`. Dense rows are scored where they lie, a page at a time.
+    /// Scores all places in order, for each of `probes`: `each(probe's number, place, score)`. Dense rows are scored where
+    /// they lie, a page at a time, so that all probes find a page in the nearest cache.
     pub fn scores(
         &self,
-        probe: &Probe,
+        probes: &[Probe],
         stop: &dyn Fn() -> bool,
-        mut each: impl FnMut(u64, f32) -> Result<(), ReadError>,
+        mut each: impl FnMut(usize, u64, f32) -> Result<(), ReadError>,
     ) -> Result<bool, ReadError> {
         /// Places between two looks at the deadline.
         const STOP_PLACES: u64 = 4096;
@@ -257,17 +258,20 @@ impl VectorFile {
                 }
                 next_stop = place + STOP_PLACES;
             }
-            if let Probe::Dense { scorer, query } = probe {
-                let (rows, count) = self.packing.run(&self.file, VALUES, place, self.places)?;
-                scorer.scores(query, rows, &mut scores[..count]);
-                for score in &scores[..count] {
-                    each(place, *score)?;
-                    place += 1;
+            let mut next = place + 1;
+            for (number, probe) in probes.iter().enumerate() {
+                if let Probe::Dense { scorer, query } = probe {
+                    let (rows, count) = self.packing.run(&self.file, VALUES, place, self.places)?;
+                    scorer.scores(query, rows, &mut scores[..count]);
+                    next = place + count as u64;
+                    for (place, score) in (place..).zip(&scores[..count]) {
+                        each(number, place, *score)?;
+                    }
+                } else {
+                    each(number, place, self.score(probe, place)?)?;
                 }
-            } else {
-                each(place, self.score(probe, place)?)?;
-                place += 1;
             }
+            place = next;
         }
         Ok(true)
     }
