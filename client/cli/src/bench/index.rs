@@ -8,6 +8,7 @@
 mod cold;
 mod measure;
 mod rows;
+mod writing;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -71,6 +72,9 @@ pub struct Command {
     /// Ask with an empty page cache, beside a probe that reads as many random pages
     #[arg(long)]
     cold: bool,
+    /// Ask once more beside a thread that inserts, seals and merges
+    #[arg(long)]
+    writing: bool,
     /// Only the first rows of the file
     #[arg(long, value_name = "ROWS")]
     limit: Option<u64>,
@@ -312,6 +316,10 @@ fn line(command: &Command, built: &Built, ef: u32, measured: &Measured) -> serde
         "rows_read": measured.rows_read, "pages_read": measured.pages_read, "ram_bytes_row": measured.ram_bytes_row,
         "anonymous_bytes_row": measured.anonymous_bytes_row, "build_seconds": built.seconds,
         "cold_us": measured.cold_us, "probe_us": measured.probe_us,
+        "writing_p50_us": measured.writing.as_ref().map(|beside| beside.p50_us),
+        "writing_p99_us": measured.writing.as_ref().map(|beside| beside.p99_us),
+        "writing_rows_per_second": measured.writing.as_ref().map(|beside| beside.rows_per_second),
+        "writing_merges": measured.writing.as_ref().map(|beside| beside.merges),
     })
 }
 
@@ -329,7 +337,13 @@ fn table(lines: &[(u32, Measured)]) -> Table {
         ">pages",
     ];
     let cold = if is_cold { &[">cold", ">probe"][..] } else { &[] };
-    let mut table = Table::new(headings.iter().chain(cold));
+    let is_writing = lines.iter().any(|(_, measured)| measured.writing.is_some());
+    let writing = if is_writing {
+        &[">p50 writing", ">p99 writing", ">rows/s", ">merges"][..]
+    } else {
+        &[]
+    };
+    let mut table = Table::new(headings.iter().chain(cold).chain(writing));
     for (ef, measured) in lines {
         let micros = |micros: f64| format!("{micros:.1} us");
         let mut cells = vec![
@@ -345,6 +359,10 @@ fn table(lines: &[(u32, Measured)]) -> Table {
         ];
         if is_cold {
             cells.extend([measured.cold_us, measured.probe_us].map(|cell| cell.map_or(String::new(), micros)));
+        }
+        if let Some(beside) = &measured.writing {
+            cells.extend([beside.p50_us, beside.p99_us].map(micros));
+            cells.extend([grouped(beside.rows_per_second as u64), beside.merges.to_string()]);
         }
         table.row(cells);
     }

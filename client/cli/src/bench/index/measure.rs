@@ -9,6 +9,7 @@ use granum_index::{Found, Index, Params, Query, Usage, Verify, View};
 use granum_model::filter::Bounds;
 use granum_model::{Condition, Dense, DocId, Filter, Vector};
 
+use super::writing::{self, Beside};
 use super::{Built, Command, cold, rows};
 
 /// Bytes of a page.
@@ -33,6 +34,8 @@ pub struct Measured {
     pub anonymous_bytes_row: f64,
     pub cold_us: Option<f64>,
     pub probe_us: Option<f64>,
+    /// Beside a writer.
+    pub writing: Option<Beside>,
 }
 
 /// An open index and what is asked of it.
@@ -175,6 +178,11 @@ impl<'a> Bench<'a> {
             anonymous_bytes_row: self.anonymous_bytes as f64 / rows,
             cold_us,
             probe_us,
+            writing: if self.command.writing {
+                Some(writing::measure(self.command, self.built, self.directory, &asked)?)
+            } else {
+                None
+            },
         })
     }
 
