@@ -91,6 +91,9 @@ pub enum BuildError {
     /// What is to be derived from is damaged.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The caller said stop.
+    #[error("stopped by the caller")]
+    Stopped,
 }
 
 /// Why segments were not merged. Nothing was changed.

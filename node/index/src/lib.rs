@@ -29,6 +29,7 @@ mod fine;
 pub mod index;
 mod metric;
 pub mod options;
+mod pace;
 pub mod query;
 mod recent;
 mod search;

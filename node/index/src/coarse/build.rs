@@ -13,8 +13,10 @@ use super::codes::dense_row;
 use super::graph::Links;
 use super::recall::Curve;
 use super::walk::NO_LINK;
-use crate::error::ReadError;
+use crate::error::BuildError;
+use crate::executor::Executor;
 use crate::metric::Scorer;
+use crate::pace::go_on;
 use crate::segment::VectorFile;
 use crate::simd;
 
@@ -53,11 +55,11 @@ pub(crate) fn is_worthwhile(vectors: &VectorFile) -> bool {
 }
 
 /// Builds the graph of a segment's vectors. Slow: for a worker.
-pub(super) fn link(vectors: &VectorFile) -> Result<Links, ReadError> {
-    Ok(freeze(&index(vectors)?))
+pub(super) fn link(vectors: &VectorFile, executor: &dyn Executor) -> Result<Links, BuildError> {
+    Ok(freeze(&index(vectors, executor)?))
 }
 
-fn index(vectors: &VectorFile) -> Result<Hnsw<'static, f32, Nearness>, ReadError> {
+fn index(vectors: &VectorFile, executor: &dyn Executor) -> Result<Hnsw<'static, f32, Nearness>, BuildError> {
     let distance = vectors.distance();
     let nearness = Nearness {
         scorer: Scorer::new(distance, Fine::F32),
@@ -66,6 +68,7 @@ fn index(vectors: &VectorFile) -> Result<Hnsw<'static, f32, Nearness>, ReadError
     let places = vectors.places() as usize;
     let index = Hnsw::new(CONNECTIONS, places, LAYERS, EF_CONSTRUCTION, nearness);
     for place in 0..places {
+        go_on(executor)?;
         let row = dense_row(vectors, place as u64)?;
         index.insert_slice((&row, place));
     }

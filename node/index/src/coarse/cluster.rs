@@ -6,6 +6,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::executor::{Executor, map};
+use crate::pace::Stopped;
 
 /// Rows that the clusters are made from, a cluster.
 const SAMPLE_PER_CLUSTER: usize = 64;
@@ -27,16 +28,16 @@ pub(super) fn medoids(
     seed: u64,
     row: &(dyn Fn(usize) -> Vec<f32> + Sync),
     executor: &dyn Executor,
-) -> Vec<u32> {
+) -> Result<Vec<u32>, Stopped> {
     let sampled = sample(rows, clusters * SAMPLE_PER_CLUSTER, seed);
-    let points = map(executor, sampled.len(), |at| row(sampled[at]));
+    let points = map(executor, sampled.len(), |at| row(sampled[at]))?;
     if sampled.len() <= clusters {
-        return sampled.into_iter().map(|row| row as u32).collect();
+        return Ok(sampled.into_iter().map(|row| row as u32).collect());
     }
     let mut means: Vec<Vec<f32>> = points[..clusters].to_vec();
     let mut nearest = Vec::new();
     for _ in 0..ROUNDS {
-        nearest = assign(&points, &means, executor);
+        nearest = assign(&points, &means, executor)?;
         recenter(&points, &nearest, &mut means);
     }
     let mut best = vec![(f32::INFINITY, u32::MAX); clusters];
@@ -52,7 +53,7 @@ pub(super) fn medoids(
         .collect();
     medoids.sort_unstable();
     medoids.dedup();
-    medoids
+    Ok(medoids)
 }
 
 /// Up to `count` distinct rows, in an order that depends on the seed only.
@@ -70,7 +71,7 @@ fn sample(rows: usize, count: usize, seed: u64) -> Vec<usize> {
 }
 
 /// The nearest mean of each point, and its squared distance less the point's own squared length.
-fn assign(points: &[Vec<f32>], means: &[Vec<f32>], executor: &dyn Executor) -> Vec<(usize, f32)> {
+fn assign(points: &[Vec<f32>], means: &[Vec<f32>], executor: &dyn Executor) -> Result<Vec<(usize, f32)>, Stopped> {
     let squares: Vec<f32> = means
         .iter()
         .map(|mean| mean.iter().map(|value| value * value).sum())
@@ -90,7 +91,7 @@ fn assign(points: &[Vec<f32>], means: &[Vec<f32>], executor: &dyn Executor) -> V
             })
             .collect::<Vec<_>>()
     });
-    pieces.concat()
+    Ok(pieces?.concat())
 }
 
 /// Moves each mean to the middle of its points; one without points stays.

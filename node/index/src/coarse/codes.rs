@@ -3,17 +3,22 @@
 //! Sections: 0 what made them (bits u32, quantizer version u32, seed u64) · 1 codes, a row a place · 2 scales, 3 norms,
 //! 4 errors, an f32 a place each: scales are read with each code, the others for candidates only. The footer's
 //! fingerprint is the checksum table's digest of the vector file: codes of other values are not used.
+//!
+//! The same rows and quantizer give the same codes. So those of a merged segment are copied from its sources' where they
+//! are there, and only the other rows are encoded.
 
 use std::path::Path;
 
 use granum_model::{Dense, Vector, VectorKind};
 
+use super::origin::Origin;
 use super::quantize::{Factors, Quantizer, Scratch};
 use crate::bytes::field;
 use crate::document::SegmentId;
-use crate::error::{OpenError, ReadError};
+use crate::error::{BuildError, OpenError, ReadError};
 use crate::executor::{Executor, map};
 use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
+use crate::pace::{CopyError, Pace, go_on};
 use crate::segment::{FileRef, VectorFile, names};
 use crate::simd;
 use crate::simd::codes::{Bits, CodeKernel};
@@ -25,7 +30,9 @@ const NORMS: usize = 3;
 const ERRORS: usize = 4;
 const MAKER_BYTES: u64 = 16;
 /// Rows encoded at a time by one piece of work.
-const PIECE_ROWS: u64 = 1024;
+const PIECE_ROWS: usize = 1024;
+/// Bytes written between two looks at whether to go on.
+const WRITE_BYTES: usize = 64 << 10;
 
 /// Codes and factors in memory, in the order of places.
 #[derive(Debug, Default)]
@@ -34,30 +41,52 @@ pub(super) struct Encoded {
     pub factors: Vec<Factors>,
 }
 
-/// Encodes all places of a file.
+/// Encodes all places of a file, but for those whose codes `origins` have.
 pub(super) fn encode(
     vectors: &VectorFile,
     quantizer: &Quantizer,
+    origins: &[Origin],
     executor: &dyn Executor,
-) -> Result<Encoded, ReadError> {
-    let pieces = vectors.places().div_ceil(PIECE_ROWS);
-    let encoded = map(executor, pieces as usize, |piece| {
-        let first = piece as u64 * PIECE_ROWS;
-        let places = first..(first + PIECE_ROWS).min(vectors.places());
+) -> Result<Encoded, BuildError> {
+    let (places, row_bytes) = (vectors.places() as usize, quantizer.row_bytes());
+    let mut all = Encoded {
+        codes: vec![0; places * row_bytes],
+        factors: vec![Factors::default(); places],
+    };
+    let mut is_known = vec![false; places];
+    for origin in origins {
+        origin.each_code(quantizer, executor, |place, code, factors| {
+            all.set(place, code, factors);
+            is_known[place as usize] = true;
+        })?;
+    }
+    let unknown: Vec<u32> = (0..places as u32).filter(|place| !is_known[*place as usize]).collect();
+    let pieces: Vec<&[u32]> = unknown.chunks(PIECE_ROWS).collect();
+    let encoded = map(executor, pieces.len(), |piece| {
         let (mut own, mut scratch) = (Encoded::default(), Scratch::default());
-        for place in places {
-            let row = dense_row(vectors, place)?;
+        for place in pieces[piece] {
+            let row = dense_row(vectors, u64::from(*place))?;
             own.factors.push(quantizer.encode(&row, &mut scratch, &mut own.codes));
         }
-        Ok(own)
+        Ok::<_, ReadError>(own)
     });
-    let mut all = Encoded::default();
-    for piece in encoded {
-        let piece = piece?;
-        all.codes.extend_from_slice(&piece.codes);
-        all.factors.extend_from_slice(&piece.factors);
+    for (piece, encoded) in pieces.iter().zip(encoded?) {
+        go_on(executor)?;
+        let encoded = encoded?;
+        let codes = encoded.codes.chunks_exact(row_bytes);
+        for ((place, code), factors) in piece.iter().zip(codes).zip(&encoded.factors) {
+            all.set(*place, code, *factors);
+        }
     }
     Ok(all)
+}
+
+impl Encoded {
+    fn set(&mut self, place: u32, code: &[u8], factors: Factors) {
+        let at = place as usize;
+        self.codes[at * code.len()..][..code.len()].copy_from_slice(code);
+        self.factors[at] = factors;
+    }
 }
 
 /// The components of a place of a dense vector.
@@ -75,14 +104,18 @@ pub(super) fn write(
     vectors: &VectorFile,
     quantizer: &Quantizer,
     encoded: &Encoded,
-) -> std::io::Result<FileRef> {
+    pace: &mut Pace<'_>,
+) -> Result<FileRef, CopyError> {
     let mut writer = PagedWriter::create(directory, &names::codes(segment, vectors.number()))?;
     writer.section()?;
     writer.write(&quantizer.bits.count().to_le_bytes())?;
     writer.write(&quantizer.version.to_le_bytes())?;
     writer.write(&quantizer.seed.to_le_bytes())?;
     writer.section()?;
-    writer.write(&encoded.codes)?;
+    for codes in encoded.codes.chunks(WRITE_BYTES) {
+        writer.write(codes)?;
+        pace.step(codes.len())?;
+    }
     for factor in [
         |factors: &Factors| factors.scale,
         |factors: &Factors| factors.norm,
@@ -90,15 +123,41 @@ pub(super) fn write(
     ] {
         writer.section()?;
         let factors: Vec<f32> = encoded.factors.iter().map(factor).collect();
-        writer.write(simd::bytes_of_floats(&factors))?;
+        for bytes in simd::bytes_of_floats(&factors).chunks(WRITE_BYTES) {
+            writer.write(bytes)?;
+            pace.step(bytes.len())?;
+        }
     }
+    pace.ask()?;
     let footer = Footer::new(Kind::Codes, segment.0, vectors.places());
-    writer.finish(Footer {
+    let finished = writer.finish(Footer {
         dimension: quantizer.rotation.dimension() as u32,
         distance: quantizer.distance,
         fingerprint: vectors.identity(),
         ..footer
-    })
+    });
+    Ok(finished?)
+}
+
+/// Codes and factors where they lie in a file.
+pub(super) struct Coded<'a> {
+    row_bytes: usize,
+    codes: &'a [u8],
+    /// Scales, norms, errors.
+    factors: [&'a [f32]; 3],
+}
+
+impl Coded<'_> {
+    /// The code of a place.
+    pub fn code(&self, place: u32) -> &[u8] {
+        &self.codes[place as usize * self.row_bytes..][..self.row_bytes]
+    }
+
+    /// What stands beside it.
+    pub fn factors(&self, place: u32) -> Factors {
+        let [scale, norm, error] = self.factors.map(|factors| factors[place as usize]);
+        Factors { scale, norm, error }
+    }
 }
 
 /// Open codes. Invariant: a code and factors for each place of the vector file they were derived from.
@@ -176,6 +235,16 @@ impl Codes {
     /// The kernel for these codes.
     pub(super) fn kernel(&self) -> CodeKernel {
         self.kernel
+    }
+
+    /// All codes and factors.
+    pub(super) fn coded(&self) -> Result<Coded<'_>, ReadError> {
+        let [codes, scales, norms, errors] = self.pieces()?;
+        Ok(Coded {
+            row_bytes: self.quantizer.row_bytes(),
+            codes,
+            factors: [scales, norms, errors].map(simd::numbers),
+        })
     }
 
     /// Codes, scales, norms and errors: what a search keeps in memory.

@@ -6,22 +6,26 @@ use granum_model::VectorKind;
 
 use super::codes::{self, encode};
 use super::graph::{self, Links};
-use super::link::{DEGREE, Space, link};
+use super::link::{self, DEGREE, Space, Standing};
+use super::origin::Origin;
 use super::quantize::Quantizer;
 use super::recall::Curve;
 use super::walk::NO_LINK;
 use super::{Coarse, Codes, Graph, beam, build, cluster};
 use crate::document::SegmentId;
-use crate::error::{BuildError, ReadError};
+use crate::error::BuildError;
 use crate::executor::Executor;
 use crate::options::{Builder, Options};
-use crate::segment::build::failed;
+use crate::pace::{CopyError, Pace, go_on_at};
 use crate::segment::{VectorFile, names};
 
 /// Fewer rows get no codes: scoring them in full is as fast, and exact.
 const CODES_ROWS_MIN: u64 = 256;
 /// Fewer rows get no graph: a scan of their codes is as fast.
 pub(crate) const GRAPH_ROWS_MIN: u64 = 1000;
+/// A merged segment's graph is an extended one where a source has at least one of so many of its rows. Fewer, and the time is
+/// about that of building anew (docs/decisions/0002-coarse-tier.md).
+const EXTENDED_SHARE: usize = 2;
 /// Seed of the order in which rows are linked and of the sample that is clustered: one for all, so that builds repeat.
 const GRAPH_SEED: u64 = 0x6772_616e_756d;
 
@@ -81,13 +85,14 @@ pub(crate) fn is_known_to_lack(vectors: &VectorFile, options: Options) -> bool {
     }
 }
 
-/// Makes what is missing. Slow: for a worker.
+/// Makes what is missing, out of what `origins` have where that goes. Slow: for a worker.
 pub(crate) fn derive(
     directory: &Path,
     segment: SegmentId,
     vectors: &VectorFile,
     options: Options,
     missing: Missing,
+    origins: &[Origin],
     executor: &dyn Executor,
 ) -> Result<(), BuildError> {
     let VectorKind::Dense { dimension } = vectors.kind() else {
@@ -100,19 +105,19 @@ pub(crate) fn derive(
             vectors.distance(),
             seed(vectors, options),
         );
-        let encoded = encode(vectors, &quantizer, executor)?;
-        let written = codes::write(directory, segment, vectors, &quantizer, &encoded);
-        written.map_err(failed(names::codes(segment, vectors.number())))?;
+        let encoded = encode(vectors, &quantizer, origins, executor)?;
+        let pace = |bytes| executor.pace(bytes);
+        let written = codes::write(directory, segment, vectors, &quantizer, &encoded, &mut Pace::new(&pace));
+        written.map_err(CopyError::building(names::codes(segment, vectors.number())))?;
     }
     // A sound graph stays when only the codes were missing.
     let has_graph = || Graph::open(directory, segment, vectors).is_ok_and(|graph| graph.check().is_ok());
     if missing.graph && !has_graph() {
         let links = match options.builder {
-            Builder::HnswRs => build::link(vectors)?,
-            _ => linked(vectors, dimension as usize, options, executor)?,
+            Builder::HnswRs => build::link(vectors, executor)?,
+            _ => linked(vectors, dimension as usize, options, origins, executor)?,
         };
-        let written = graph::write(directory, segment, vectors, &links);
-        written.map_err(failed(names::graph(segment, vectors.number())))?;
+        write_graph(directory, segment, vectors, &links, executor)?;
     }
     measure(directory, segment, vectors, executor)
 }
@@ -136,9 +141,21 @@ fn measure(
             recall,
             ..graph.to_links()?
         };
-        let written = graph::write(directory, segment, vectors, &links);
-        written.map_err(failed(names::graph(segment, vectors.number())))?;
+        write_graph(directory, segment, vectors, &links, executor)?;
     }
+    Ok(())
+}
+
+fn write_graph(
+    directory: &Path,
+    segment: SegmentId,
+    vectors: &VectorFile,
+    links: &Links,
+    executor: &dyn Executor,
+) -> Result<(), BuildError> {
+    let pace = |bytes| executor.pace(bytes);
+    let written = graph::write(directory, segment, vectors, links, &mut Pace::new(&pace));
+    written.map_err(CopyError::building(names::graph(segment, vectors.number())))?;
     Ok(())
 }
 
@@ -147,19 +164,25 @@ fn seed(vectors: &VectorFile, options: Options) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(vectors.name().as_bytes(), options.seed)
 }
 
+/// Links by our own builder.
 fn linked(
     vectors: &VectorFile,
     dimension: usize,
     options: Options,
+    origins: &[Origin],
     executor: &dyn Executor,
-) -> Result<Links, ReadError> {
+) -> Result<Links, BuildError> {
     let space = Space::new(vectors, dimension, seed(vectors, options), executor)?;
     let rows = space.rows() as usize;
     let row = |row: usize| space.decoded(row as u32);
-    let entries = cluster::medoids(rows, cluster::entries(rows), GRAPH_SEED, &row, executor);
-    let linked = link(&space, &entries, GRAPH_SEED, executor);
+    let entries = cluster::medoids(rows, cluster::entries(rows), GRAPH_SEED, &row, executor)?;
+    let linked = match standing(origins, rows) {
+        Some(standing) => link::extend(&space, &standing, &entries, GRAPH_SEED, executor)?,
+        None => link::link(&space, &entries, GRAPH_SEED, executor)?,
+    };
     let mut table = Vec::with_capacity(rows * DEGREE);
     for row in 0..rows as u32 {
+        go_on_at(row as usize, executor)?;
         table.extend_from_slice(linked.of(row));
         table.resize((row as usize + 1) * DEGREE, NO_LINK);
     }
@@ -168,5 +191,20 @@ fn linked(
         table,
         entries,
         recall: Curve::default(),
+    })
+}
+
+/// The graph to be extended: that of the source that has enough of the rows, if it is sound.
+fn standing(origins: &[Origin], rows: usize) -> Option<Standing<'_>> {
+    let largest = origins.iter().max_by_key(|origin| origin.pairs().count())?;
+    if largest.pairs().count() * EXTENDED_SHARE < rows {
+        return None;
+    }
+    let graph = largest.sound_graph().filter(|graph| graph.degree() == DEGREE)?;
+    Some(Standing {
+        links: graph.links().ok()?,
+        degree: graph.degree(),
+        entries: graph.entries(),
+        origin: largest,
     })
 }

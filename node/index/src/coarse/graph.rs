@@ -11,6 +11,7 @@ use crate::bytes::{field, u32_at};
 use crate::document::SegmentId;
 use crate::error::{OpenError, ReadError};
 use crate::fine::{Footer, Kind, PagedFile, PagedWriter};
+use crate::pace::{CopyError, Pace};
 use crate::segment::{FileRef, VectorFile, names};
 use crate::simd;
 
@@ -42,14 +43,17 @@ pub(super) fn write(
     segment: SegmentId,
     vectors: &VectorFile,
     links: &Links,
-) -> std::io::Result<FileRef> {
+    pace: &mut Pace<'_>,
+) -> Result<FileRef, CopyError> {
     let mut writer = PagedWriter::create(directory, &names::graph(segment, vectors.number()))?;
     writer.section()?;
     for list in links.table.chunks_exact(links.degree) {
         for link in list {
             writer.write(&link.to_le_bytes())?;
         }
+        pace.step(list.len() * 4)?;
     }
+    pace.ask()?;
     writer.section()?;
     for entry in links.entries.iter().take(ENTRIES_MAX) {
         writer.write(&entry.to_le_bytes())?;
@@ -60,11 +64,12 @@ pub(super) fn write(
         writer.write(&recall.to_le_bytes())?;
     }
     let footer = Footer::new(Kind::Graph, segment.0, vectors.places());
-    writer.finish(Footer {
+    let finished = writer.finish(Footer {
         dimension: links.degree as u32,
         fingerprint: vectors.identity(),
         ..footer
-    })
+    });
+    Ok(finished?)
 }
 
 /// An open graph. Invariant: a list of `degree` links for each place of the vector file it was derived from.
@@ -116,7 +121,7 @@ impl Graph {
     pub(super) fn to_links(&self) -> Result<Links, ReadError> {
         Ok(Links {
             degree: self.degree(),
-            table: simd::words(self.piece()?).to_vec(),
+            table: self.links()?.to_vec(),
             entries: self.entries.clone(),
             recall: self.recall.clone(),
         })
@@ -146,6 +151,11 @@ impl Graph {
             Some(place) => Err(self.file.malformed(format!("a gap in the links of place {place}"))),
             None => Ok(()),
         }
+    }
+
+    /// Links of all places, `degree` each, filled with [`NO_LINK`].
+    pub(super) fn links(&self) -> Result<&[u32], ReadError> {
+        self.piece().map(simd::words)
     }
 
     /// Links of all places: what a search keeps in memory.

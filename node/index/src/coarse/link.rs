@@ -12,6 +12,7 @@
 //! Distances are squared Euclid's between 8-bit codes ([`Space`]), whose error is far below the gaps between neighbours.
 //! At the end every row is reachable from the entries: what is not is linked from the nearest row that is.
 
+mod extend;
 mod reach;
 mod space;
 
@@ -20,7 +21,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::beam::{key, of_key};
 use super::walk::{NO_LINK, Terrain, Walker};
 use crate::executor::{Executor, map};
+use crate::pace::{Stopped, go_on_at};
 use crate::simd;
+pub(super) use extend::{Standing, extend};
 pub(super) use space::Space;
 
 /// Links of a row.
@@ -37,6 +40,10 @@ const WIDTH: usize = 128;
 const STARTS: usize = 4;
 /// A batch is at most one of so many of the rows already linked.
 const BATCH_SHARE: usize = 50;
+/// But at least so many, or as many as there are entries.
+const BATCH_ROWS_MIN: usize = 64;
+/// And at most so many: the links back of a batch are sorted in one go.
+const BATCH_ROWS_MAX: usize = 1 << 14;
 /// Rows linked by one piece of work.
 const PIECE_ROWS: usize = 32;
 /// Taken links that a candidate is compared with at a time.
@@ -99,7 +106,7 @@ impl Terrain for Ground<'_> {
 }
 
 /// Links all rows; `entries` are distinct rows that walks begin at.
-pub(super) fn link(space: &Space, entries: &[u32], seed: u64, executor: &dyn Executor) -> Links {
+pub(super) fn link(space: &Space, entries: &[u32], seed: u64, executor: &dyn Executor) -> Result<Links, Stopped> {
     let rows = space.rows() as usize;
     let mut links = Links::new(rows);
     let order = shuffled(rows, entries, seed);
@@ -108,20 +115,32 @@ pub(super) fn link(space: &Space, entries: &[u32], seed: u64, executor: &dyn Exe
         let others = entries.iter().copied().filter(|other| *other != entries[at]);
         pick(space, entries[at], others.collect(), DEGREE)
     });
-    for (entry, picked) in entries.iter().zip(picked) {
+    for (entry, picked) in entries.iter().zip(picked?) {
         links.set(*entry, &picked);
     }
-    let mut done = first;
-    while done < rows {
-        let batch = (done / BATCH_SHARE)
-            .clamp(1, rows - done)
-            .max(first.min(rows - done).min(64));
-        insert(space, &mut links, entries, &order[done..done + batch], executor);
-        done += batch;
+    insert_all(space, &mut links, (entries, WIDTH), &order[first..], first, executor)?;
+    trim(space, &mut links, executor)?;
+    reach::connect(space, &mut links, entries, executor)?;
+    Ok(links)
+}
+
+/// Links `rows` in batches into a graph of `done` rows; their walks begin at entries and keep so many candidates.
+fn insert_all(
+    space: &Space,
+    links: &mut Links,
+    (entries, width): (&[u32], usize),
+    mut rows: &[u32],
+    mut done: usize,
+    executor: &dyn Executor,
+) -> Result<(), Stopped> {
+    while !rows.is_empty() {
+        let least = entries.len().clamp(1, BATCH_ROWS_MIN);
+        let (batch, rest) = rows.split_at((done / BATCH_SHARE).clamp(least, BATCH_ROWS_MAX).min(rows.len()));
+        insert(space, links, (entries, width), batch, executor)?;
+        done += batch.len();
+        rows = rest;
     }
-    trim(space, &mut links, executor);
-    reach::connect(space, &mut links, entries);
-    links
+    Ok(())
 }
 
 /// Entries first, then all other rows in an order that depends on the seed only.
@@ -143,7 +162,13 @@ fn shuffled(rows: usize, entries: &[u32], seed: u64) -> Vec<u32> {
 }
 
 /// Links a batch of rows into the graph as it stands, and the graph back to them.
-fn insert(space: &Space, links: &mut Links, entries: &[u32], batch: &[u32], executor: &dyn Executor) {
+fn insert(
+    space: &Space,
+    links: &mut Links,
+    (entries, width): (&[u32], usize),
+    batch: &[u32],
+    executor: &dyn Executor,
+) -> Result<(), Stopped> {
     let pieces = map(executor, batch.len().div_ceil(PIECE_ROWS), |piece| {
         let rows = &batch[piece * PIECE_ROWS..((piece + 1) * PIECE_ROWS).min(batch.len())];
         let mut walker = Walker::default();
@@ -154,7 +179,7 @@ fn insert(space: &Space, links: &mut Links, entries: &[u32], batch: &[u32], exec
                 links,
                 query: &query,
             };
-            walker.walk(&ground, entries, STARTS, WIDTH);
+            walker.walk(&ground, entries, STARTS, width);
             let found = walker.best().map(|(_, place)| place);
             let mut candidates: Vec<u32> = found
                 .chain(links.of(*row).iter().copied())
@@ -166,17 +191,22 @@ fn insert(space: &Space, links: &mut Links, entries: &[u32], batch: &[u32], exec
         };
         rows.iter().map(one).collect::<Vec<_>>()
     });
-    let picked: Vec<Vec<u32>> = pieces.into_iter().flatten().collect();
+    let picked: Vec<Vec<u32>> = pieces?.into_iter().flatten().collect();
     let mut back: Vec<(u32, u32)> = Vec::new();
     for (row, picked) in batch.iter().zip(&picked) {
         links.set(*row, picked);
         back.extend(picked.iter().map(|target| (*target, *row)));
     }
-    link_back(space, links, back, executor);
+    link_back(space, links, back, executor)
 }
 
 /// Adds links (target, source); a target whose room is full picks over all it has.
-fn link_back(space: &Space, links: &mut Links, mut back: Vec<(u32, u32)>, executor: &dyn Executor) {
+fn link_back(
+    space: &Space,
+    links: &mut Links,
+    mut back: Vec<(u32, u32)>,
+    executor: &dyn Executor,
+) -> Result<(), Stopped> {
     back.sort_unstable();
     let targets: Vec<&[(u32, u32)]> = back.chunk_by(|left, right| left.0 == right.0).collect();
     let pieces = map(executor, targets.len().div_ceil(PIECE_ROWS), |piece| {
@@ -198,22 +228,25 @@ fn link_back(space: &Space, links: &mut Links, mut back: Vec<(u32, u32)>, execut
         };
         own.iter().map(one).collect::<Vec<_>>()
     });
-    for (target, all) in pieces.into_iter().flatten() {
+    for (target, all) in pieces?.into_iter().flatten() {
         links.set(target, &all);
     }
+    Ok(())
 }
 
 /// Brings every row's links down to the degree.
-fn trim(space: &Space, links: &mut Links, executor: &dyn Executor) {
+fn trim(space: &Space, links: &mut Links, executor: &dyn Executor) -> Result<(), Stopped> {
     let rows = space.rows() as usize;
     let pieces = map(executor, rows.div_ceil(PIECE_ROWS), |piece| {
         let own = piece * PIECE_ROWS..((piece + 1) * PIECE_ROWS).min(rows);
         own.map(|row| pick(space, row as u32, links.of(row as u32).to_vec(), DEGREE))
             .collect::<Vec<_>>()
     });
-    for (row, picked) in (0u32..).zip(pieces.into_iter().flatten()) {
+    for (row, picked) in (0u32..).zip(pieces?.into_iter().flatten()) {
+        go_on_at(row as usize, executor)?;
         links.set(row, &picked);
     }
+    Ok(())
 }
 
 /// Picks up to `most` links of `row` by the rule; candidates are distinct and not `row`. Nearest first.

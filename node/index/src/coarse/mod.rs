@@ -7,7 +7,8 @@
 //! 2. [`codes`]: their file, a row a place. [`graph`]: links between places, a file too.
 //! 3. [`loaded`]: both in memory. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
 //! 4. [`link`]: the builder of graphs; [`cluster`] finds where walks begin; [`build`] is hnsw_rs as another builder.
-//! 5. [`recall`]: how wide walks must be. [`mod@derive`]: which files a vector should have, and makes them.
+//! 5. [`origin`]: what a merged segment takes over from its sources.
+//! 6. [`recall`]: how wide walks must be. [`mod@derive`]: which files a vector should have, and makes them.
 
 mod beam;
 pub(crate) mod build;
@@ -18,6 +19,7 @@ pub(crate) mod estimate;
 mod graph;
 mod link;
 mod loaded;
+pub(crate) mod origin;
 mod quantize;
 mod recall;
 mod rotate;

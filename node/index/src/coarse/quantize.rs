@@ -68,6 +68,12 @@ impl Quantizer {
         }
     }
 
+    /// Whether `other` makes the same codes of the same rows.
+    pub fn is_same(&self, other: &Quantizer) -> bool {
+        let maker = |own: &Quantizer| (own.rotation.dimension(), own.bits, own.distance, own.seed, own.version);
+        maker(self) == maker(other)
+    }
+
     /// Bytes of a row's code.
     pub fn row_bytes(&self) -> usize {
         self.bits.row_bytes(self.rotation.padded())

@@ -9,7 +9,7 @@
 use super::Coarse;
 use super::codes::dense_row;
 use super::seek::Named;
-use crate::error::ReadError;
+use crate::error::{BuildError, ReadError};
 use crate::executor::{Executor, map};
 use crate::fine::verify::{Claim, in_order};
 use crate::metric::Scorer;
@@ -43,7 +43,11 @@ impl Curve {
     }
 
     /// Asks a sample of the rows; the same rows give the same curve. `None`: there is no sound graph.
-    pub fn measure(coarse: &Coarse, vectors: &VectorFile, executor: &dyn Executor) -> Result<Option<Curve>, ReadError> {
+    pub fn measure(
+        coarse: &Coarse,
+        vectors: &VectorFile,
+        executor: &dyn Executor,
+    ) -> Result<Option<Curve>, BuildError> {
         if !coarse.has_graph() || !coarse.is_sound() {
             return Ok(None);
         }
@@ -61,11 +65,11 @@ impl Curve {
                 .iter()
                 .map(|width| hits(*width))
                 .collect::<Result<Vec<u64>, ReadError>>()?;
-            Ok((truth.len() as u64, hits))
+            Ok::<_, ReadError>((truth.len() as u64, hits))
         });
         let mut wanted = 0;
         let mut found = [0; WIDTHS.len()];
-        for asked in asked {
+        for asked in asked? {
             let (truth, hits) = asked?;
             wanted += truth;
             found.iter_mut().zip(hits).for_each(|(sum, hits)| *sum += hits);

@@ -27,8 +27,10 @@ use granum_model::{PayloadField, PayloadKind};
 use serde_json::Value;
 
 use crate::error::{BuildError, ReadError};
+use crate::executor::Executor;
 use crate::filter::Fields;
 use crate::filter::path::Path;
+use crate::pace::go_on;
 use crate::segment::build::failed;
 use crate::segment::{Segment, names};
 use cache::BitmapCache;
@@ -143,9 +145,17 @@ impl Columns {
     }
 }
 
+/// Payloads read between two looks at whether to go on.
+const PIECE_ROWS: u32 = 1024;
+
 /// Builds the columns that the schema names and the segment lacks, in one pass over its payloads; returns how many. Memory
 /// while it runs: about what the files take.
-pub(crate) fn derive(directory: &Directory, segment: &Segment, fields: &[PayloadField]) -> Result<usize, BuildError> {
+pub(crate) fn derive(
+    directory: &Directory,
+    segment: &Segment,
+    fields: &[PayloadField],
+    executor: &dyn Executor,
+) -> Result<usize, BuildError> {
     segment.columns.retain(fields);
     segment.columns.open(directory, segment, fields);
     let mut missing: Vec<(&PayloadField, Gathering)> = Vec::new();
@@ -161,6 +171,9 @@ pub(crate) fn derive(directory: &Directory, segment: &Segment, fields: &[Payload
     }
     let mut payloads = segment.payloads();
     for row in 0..segment.rows {
+        if row.is_multiple_of(PIECE_ROWS) {
+            go_on(executor)?;
+        }
         let payload = read.parse(payloads.read(row)?).map_err(|error| {
             let problem = format!("row {row}: {error}");
             ReadError::malformed(&names::payload(segment.id), problem)
@@ -171,6 +184,7 @@ pub(crate) fn derive(directory: &Directory, segment: &Segment, fields: &[Payload
     }
     let built = missing.len();
     for (field, gathering) in missing {
+        go_on(executor)?;
         let name = names::column(segment.id, field);
         write::write(directory, segment, field, gathering).map_err(failed(name))?;
         segment

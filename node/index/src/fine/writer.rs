@@ -13,8 +13,10 @@ use crate::segment::FileRef;
 pub(crate) const UNFINISHED: &str = ".tmp";
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// See the file. One that is dropped before it has finished leaves nothing behind.
 pub(crate) struct PagedWriter {
     file: BufWriter<File>,
+    unfinished: Unfinished,
     directory: PathBuf,
     name: String,
     digest: Xxh3,
@@ -25,9 +27,11 @@ pub(crate) struct PagedWriter {
 
 impl PagedWriter {
     pub fn create(directory: &Path, name: &str) -> io::Result<PagedWriter> {
-        let file = File::create(directory.join(format!("{name}{UNFINISHED}")))?;
+        let path = directory.join(format!("{name}{UNFINISHED}"));
+        let file = File::create(&path)?;
         Ok(PagedWriter {
             file: BufWriter::with_capacity(BUFFER_BYTES, file),
+            unfinished: Unfinished { path, is_named: false },
             directory: directory.to_owned(),
             name: name.to_owned(),
             digest: Xxh3::new(),
@@ -90,8 +94,8 @@ impl PagedWriter {
         }
         let file = self.file.into_inner().map_err(|error| error.into_error())?;
         file.sync_all()?;
-        let unfinished = self.directory.join(format!("{}{UNFINISHED}", self.name));
-        fs::rename(unfinished, self.directory.join(&self.name))?;
+        fs::rename(&self.unfinished.path, self.directory.join(&self.name))?;
+        self.unfinished.is_named = true;
         Ok(FileRef {
             name: self.name,
             bytes: footer.file_bytes(),
@@ -118,6 +122,21 @@ impl PagedWriter {
         self.file.write_all(&self.page)?;
         self.page.clear();
         Ok(())
+    }
+}
+
+/// A file that goes unless it gets its name.
+struct Unfinished {
+    path: PathBuf,
+    is_named: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // As far as that goes: the next cleaning removes the rest.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -3,22 +3,59 @@
 use granum_model::Schema;
 
 use super::Index;
+use crate::coarse::origin::Origin;
 use crate::coarse::{Coarse, derive};
 use crate::column;
+use crate::document::SegmentId;
 use crate::error::BuildError;
 use crate::executor::Executor;
 use crate::segment::Segment;
+use crate::segment::merge::Source;
+
+/// Gives up when a segment has gone, and when the caller says so.
+struct WhileThere<'a> {
+    index: &'a Index,
+    segment: SegmentId,
+    executor: &'a dyn Executor,
+}
+
+impl Executor for WhileThere<'_> {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.executor.run(tasks, task);
+    }
+
+    fn pace(&self, bytes: u64) -> bool {
+        self.executor.pace(bytes) || !self.index.has(self.segment)
+    }
+}
 
 impl Index {
     /// Builds what options and schema ask for and published segments lack, or have damaged; returns how many files. Slow:
     /// for a worker, one at a time. Searches are right without it, and use each file from the moment it is there.
+    ///
+    /// What is built for a segment that a merge or a seal takes away meanwhile is given up; so is all of it, with
+    /// [`BuildError::Stopped`], when `executor` says so. Neither leaves a file behind that is not complete.
     pub fn derive(&self, executor: &dyn Executor) -> Result<usize, BuildError> {
         let state = self.state().clone();
         let mut built = 0;
         for live in &state.segments {
-            built += self.derive_segment(&live.segment, &state.schema, executor)?;
+            let segment = &live.segment;
+            let watching = WhileThere {
+                index: self,
+                segment: segment.id,
+                executor,
+            };
+            match self.derive_segment(segment, &state.schema, &[], &watching) {
+                Err(BuildError::Stopped) if !self.has(segment.id) => {}
+                derived => built += derived?,
+            }
         }
         Ok(built)
+    }
+
+    /// Whether a segment is published.
+    fn has(&self, segment: SegmentId) -> bool {
+        self.state().segments.iter().any(|live| live.segment.id == segment)
     }
 
     /// Whether a published segment lacks what options and schema ask for; costs no more than a look at each.
@@ -36,15 +73,25 @@ impl Index {
         &self,
         segment: &Segment,
         schema: &Schema,
+        sources: &[Source],
         executor: &dyn Executor,
     ) -> Result<usize, BuildError> {
-        let mut built = column::derive(&self.directory, segment, &schema.payload)?;
+        let mut built = column::derive(&self.directory, segment, &schema.payload, executor)?;
         for vectors in segment.vectors() {
             let missing = derive::missing(vectors, self.options);
             if missing.files() == 0 {
                 continue;
             }
-            derive::derive(&self.directory, segment.id, vectors, self.options, missing, executor)?;
+            let origins = Origin::all(&self.directory, sources, vectors);
+            derive::derive(
+                &self.directory,
+                segment.id,
+                vectors,
+                self.options,
+                missing,
+                &origins,
+                executor,
+            )?;
             let coarse = Coarse::open(&self.directory, segment.id, vectors);
             // Now, on this worker, and not when the first search asks.
             coarse.as_ref().map(Coarse::is_sound);

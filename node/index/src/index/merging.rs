@@ -30,11 +30,12 @@ use crate::document::{Place, SegmentId};
 use crate::error::{BuildError, MergeError, ReadError};
 use crate::executor::Executor;
 use crate::fine::writer::sync_directory;
+use crate::pace::Pace;
 use crate::segment::build::failed;
 use crate::segment::merge::order::lay_out;
 use crate::segment::merge::plan::{Candidate, MergePlan, MergePolicy};
 use crate::segment::merge::write::Copying;
-use crate::segment::merge::{Pace, RowOrder, Source, largest_first};
+use crate::segment::merge::{RowOrder, Source, largest_first};
 use crate::segment::{Segment, SegmentRef, deleted, names};
 use crate::state::carry::Carried;
 use crate::state::merged::Incoming;
@@ -118,13 +119,13 @@ impl Index {
         Ok(merged)
     }
 
-    /// As `derive`, for a merged segment that is not published yet. Slow: for a worker.
+    /// As [`derive`](Index::derive), for a merged segment that is not published yet: codes of its rows are copied from its
+    /// sources, and the graph of the largest is extended. Slow: for a worker.
     pub fn derive_merged(&self, merged: &Merged, executor: &dyn Executor) -> Result<usize, BuildError> {
         let schema = self.state().schema.clone();
-        merged
-            .segment
-            .as_ref()
-            .map_or(Ok(0), |segment| self.derive_segment(segment, &schema, executor))
+        merged.segment.as_ref().map_or(Ok(0), |segment| {
+            self.derive_segment(segment, &schema, &merged.sources, executor)
+        })
     }
 
     /// All segments as of the newest published seal, the merged one in the place of its sources: what the manifest of that
@@ -209,7 +210,7 @@ impl Merged {
         self.reservation.id
     }
 
-    /// What it was made of, and where each row went: what the derived files of a source may be extended by.
+    /// What it was made of, and where each row went.
     pub(crate) fn sources(&self) -> &[Source] {
         &self.sources
     }

@@ -3,12 +3,15 @@
 use granum_model::Distance;
 
 use super::super::codes::encode;
-use super::super::quantize::Quantizer;
-use crate::error::ReadError;
-use crate::executor::Executor;
+use super::super::quantize::{Factors, Quantizer};
+use crate::error::BuildError;
+use crate::executor::{Executor, map};
 use crate::segment::VectorFile;
 use crate::simd;
 use crate::simd::codes::{Bits, CodeKernel};
+
+/// Rows summed up by one piece of work.
+const PIECE_ROWS: usize = 4096;
 
 /// All rows as codes of 8 bits; `D` bytes and 12 more a row.
 pub(in super::super) struct Space {
@@ -40,21 +43,30 @@ pub(super) struct Point {
 impl Space {
     /// Encodes all rows of a file. Links follow Euclid's distance, whatever the metric: between unit vectors it is that of
     /// the cosine.
-    pub fn new(vectors: &VectorFile, dimension: usize, seed: u64, executor: &dyn Executor) -> Result<Space, ReadError> {
+    pub fn new(
+        vectors: &VectorFile,
+        dimension: usize,
+        seed: u64,
+        executor: &dyn Executor,
+    ) -> Result<Space, BuildError> {
         let quantizer = Quantizer::new(dimension, Bits::Eight, Distance::Dot, seed);
-        let encoded = encode(vectors, &quantizer, executor)?;
+        let encoded = encode(vectors, &quantizer, &[], executor)?;
         let (kernel, middle) = (
             CodeKernel::new(Bits::Eight, quantizer.rotation.padded()),
             quantizer.middle(),
         );
-        let codes = encoded.codes.chunks_exact(kernel.row_bytes());
-        let rows = encoded.factors.iter().zip(codes).map(|(factors, code)| Row {
+        let row = |(factors, code): (&Factors, &[u8])| Row {
             scale: factors.scale,
             squared: factors.norm * factors.norm,
             half_sum: code.iter().map(|code| f32::from(*code) - middle).sum::<f32>() / 2.0,
+        };
+        let rows = map(executor, encoded.factors.len().div_ceil(PIECE_ROWS), |piece| {
+            let factors = encoded.factors.chunks(PIECE_ROWS).nth(piece).unwrap_or_default();
+            let codes = encoded.codes[piece * PIECE_ROWS * kernel.row_bytes()..].chunks_exact(kernel.row_bytes());
+            factors.iter().zip(codes).map(row).collect::<Vec<Row>>()
         });
         Ok(Space {
-            rows: rows.collect(),
+            rows: rows?.into_iter().flatten().collect(),
             codes: encoded.codes,
             kernel,
             middle,

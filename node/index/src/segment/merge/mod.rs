@@ -12,9 +12,7 @@
 //! checksum. Which rows are left out and how later deaths follow is told in `index::merging`.
 
 pub(crate) mod order;
-mod pace;
 pub(crate) mod plan;
 pub(crate) mod write;
 
 pub(crate) use order::{RowMap, RowOrder, Source, largest_first};
-pub(crate) use pace::Pace;

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use granum_model::Schema;
 
 use super::order::{RowMap, SourceRow};
-use super::pace::{CopyError, Pace};
 use crate::document::SegmentId;
-use crate::error::{BuildError, MergeError};
+use crate::error::MergeError;
 use crate::fine::writer::sync_directory;
+use crate::pace::{CopyError, Pace};
 use crate::segment::build::failed;
 use crate::segment::{FileRef, Segment, SegmentRef, names};
 
@@ -43,13 +43,13 @@ impl Copying<'_> {
     pub fn write(&self, schema: &Schema, pace: &mut Pace<'_>) -> Result<SegmentRef, MergeError> {
         let id = self.id;
         let mut files: Vec<FileRef> = Vec::with_capacity(2 + schema.vectors.len());
-        files.push(ids::write(self, pace).map_err(named(names::ids(id)))?);
-        pace.ask().map_err(named(names::payload(id)))?;
-        files.push(payload::write(self, pace).map_err(named(names::payload(id)))?);
+        files.push(ids::write(self, pace).map_err(CopyError::merging(names::ids(id)))?);
+        pace.ask()?;
+        files.push(payload::write(self, pace).map_err(CopyError::merging(names::payload(id)))?);
         for (number, field) in schema.vectors.iter().enumerate() {
-            pace.ask().map_err(named(names::vector(id, number)))?;
+            pace.ask()?;
             let written = vectors::write(self, number, field, pace);
-            files.extend(written.map_err(named(names::vector(id, number)))?);
+            files.extend(written.map_err(CopyError::merging(names::vector(id, number)))?);
         }
         sync_directory(self.directory).map_err(failed(self.directory.display().to_string()))?;
         let rows = self.rows.len() as u32;
@@ -60,13 +60,5 @@ impl Copying<'_> {
             deleted: None,
             files,
         })
-    }
-}
-
-fn named(file: String) -> impl FnOnce(CopyError) -> MergeError {
-    move |error| match error {
-        CopyError::Io(source) => BuildError::Io { file, source }.into(),
-        CopyError::Source(damage) => MergeError::Source(damage),
-        CopyError::Stopped => MergeError::Stopped,
     }
 }

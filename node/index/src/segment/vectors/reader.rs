@@ -141,6 +141,26 @@ impl VectorFile {
             && footer.fine == field.fine
     }
 
+    /// Whether vectors of `other` mean the same as these, so that their bytes may stand among them.
+    pub fn is_like(&self, other: &VectorFile) -> bool {
+        let meaning = |own: &VectorFile| (own.kind, own.distance(), own.fine());
+        self.name() == other.name() && meaning(self) == meaning(other)
+    }
+
+    /// Rows of the segment.
+    pub fn rows(&self) -> u64 {
+        self.file.footer().rows
+    }
+
+    /// Rows that have a vector, in the order of their places.
+    pub fn present_rows(&self) -> impl Iterator<Item = u32> {
+        let (some, all) = match &self.present {
+            Some(present) => (Some(present.iter()), None),
+            None => (None, Some(0..self.rows() as u32)),
+        };
+        some.into_iter().flatten().chain(all.into_iter().flatten())
+    }
+
     /// Rows that have a vector; `None`: all.
     pub fn present(&self) -> Option<&RoaringBitmap> {
         self.present.as_ref()

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::Copying;
 use crate::error::ReadError;
 use crate::fine::{Footer, Kind, PagedWriter};
-use crate::segment::merge::pace::{CopyError, Pace};
+use crate::pace::{CopyError, Pace};
 use crate::segment::{FileRef, names};
 
 pub(super) fn write(copying: &Copying<'_>, pace: &mut Pace<'_>) -> Result<FileRef, CopyError> {

@@ -1,9 +1,9 @@
 //! Payload of a merged segment: blocks of which every row goes on are copied packed as they are.
 
 use super::Copying;
+use crate::pace::{CopyError, Pace};
 use crate::segment::FileRef;
 use crate::segment::merge::order::SourceRow;
-use crate::segment::merge::pace::{CopyError, Pace};
 use crate::segment::payload::{BLOCK_BYTES, Block, PayloadCursor, PayloadWriter};
 
 /// Blocks that hold less are unpacked and joined with their neighbours, so that merge after merge leaves no crumbs.

@@ -7,7 +7,7 @@ use super::Copying;
 use crate::error::ReadError;
 use crate::fine::PagedWriter;
 use crate::fine::rows::Packing;
-use crate::segment::merge::pace::{CopyError, Pace};
+use crate::pace::{CopyError, Pace};
 use crate::segment::{FileRef, VectorFile, names, vectors};
 use crate::simd;
 
