@@ -21,6 +21,7 @@ use crate::segment::VectorFile;
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
 use crate::view::{Part, View};
+use named::Passing;
 
 /// Rows of memory between two looks at the deadline.
 const STOP_ROWS: u32 = 1024;
@@ -98,11 +99,19 @@ impl Search<'_> {
         else {
             return Ok(());
         };
-        if self.name(part, live, file)? {
-            return Ok(());
+        if let Some(coarse) = self.coarse(file) {
+            return match self.passing(live, file)? {
+                Passing::All => self.name(part, &coarse, live, file, None),
+                Passing::Places(places) => self.name(part, &coarse, live, file, Some(&places)),
+                Passing::Doubtful(known) => self.filter_disk(part, live, file, known),
+            };
         }
-        if self.filter.is_some() {
-            return self.filter_disk(part, live, file);
+        if let Some(filter) = &self.filter {
+            if let Some(rows) = live.segment.filters.get(&self.query.filter) {
+                return self.score_rows(part, live, file, &rows);
+            }
+            let known = filter.known(&live.segment, self.stop)?;
+            return self.filter_disk(part, live, file, known);
         }
         self.scan(live, file, |search, score, row| {
             let id = live.segment.id(row)?;
