@@ -21,6 +21,7 @@ use crate::segment::VectorFile;
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
 use crate::view::{Part, View};
+use named::Passing;
 
 /// Queries that go through the parts together: what one of them was told to expect is still near when it is proved.
 const TOGETHER: usize = 16;
@@ -77,12 +78,7 @@ fn disk(searches: &mut [Search<'_>], part: u32, live: &Live) -> Result<(), Searc
     };
     let mut exhaustive = Vec::new();
     for search in searches {
-        if search.name(part, live, file)? {
-            continue;
-        }
-        if search.filter.is_some() {
-            search.filter_disk(part, live, file)?;
-        } else {
+        if search.disk(part, live, file)? {
             exhaustive.push(search);
         }
     }
@@ -149,6 +145,28 @@ impl Search<'_> {
             }
         }
         self.filter_memory(part, recent, candidates)
+    }
+
+    /// Names or scores what a segment has for this query. True: the scores of all its rows are wanted, without a filter.
+    fn disk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<bool, SearchError> {
+        if let Some(coarse) = self.coarse(file) {
+            match self.passing(live, file)? {
+                Passing::All => self.name(part, &coarse, live, file, None)?,
+                Passing::Places(places) => self.name(part, &coarse, live, file, Some(&places))?,
+                Passing::Doubtful(known) => self.filter_disk(part, live, file, known)?,
+            }
+            return Ok(false);
+        }
+        let Some(filter) = &self.filter else {
+            return Ok(true);
+        };
+        if let Some(rows) = live.segment.filters.get(&self.query.filter) {
+            self.score_rows(part, live, file, &rows)?;
+        } else {
+            let known = filter.known(&live.segment, self.stop)?;
+            self.filter_disk(part, live, file, known)?;
+        }
+        Ok(false)
     }
 
     /// Scores all rows of a segment; `admitted` gets the live ones that may enter the k best.

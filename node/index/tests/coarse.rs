@@ -332,10 +332,13 @@ fn fewer_proofs_read_fewer_rows() {
 fn dead_rows_are_never_hits_and_a_filter_loses_none() {
     let sealed = sealed(40, Distance::Cosine, options(Builder::Granum, Bits::Four));
     sealed.index.derive(&Inline).unwrap();
-    for number in (0..ROWS).filter(|number| number % 3 == 0) {
-        let place = sealed.index.view().find(&DocId::Number(number)).unwrap();
-        assert!(sealed.index.delete(&DocId::Number(number), place));
-    }
+    let kill = |rest: u64| {
+        for number in (0..ROWS).filter(|number| number % 6 == rest) {
+            let place = sealed.index.view().find(&DocId::Number(number)).unwrap();
+            assert!(sealed.index.delete(&DocId::Number(number), place));
+        }
+    };
+    kill(0);
     let rare = Filter {
         must: vec![Condition::MatchAny {
             key: "rare".into(),
@@ -343,9 +346,14 @@ fn dead_rows_are_never_hits_and_a_filter_loses_none() {
         }],
         ..Filter::default()
     };
-    for filter in [Filter::default(), tenth(3), rare] {
-        // Once, so that the segment knows which rows pass.
-        sealed.index.view().count(&filter, &|| false).unwrap();
+    let filters = [Filter::default(), tenth(3), rare];
+    // Once, so that the segment knows which rows pass, and which of them were alive then.
+    for filter in &filters {
+        sealed.index.view().count(filter, &|| false).unwrap();
+        sealed.find(0, filter.clone(), Params::default());
+    }
+    kill(3);
+    for filter in filters {
         let params = Params {
             ef: Some(32),
             ..Params::default()

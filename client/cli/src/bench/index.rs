@@ -66,6 +66,9 @@ pub struct Command {
     /// Share of the rows that a filter lets through, 0..1
     #[arg(long, value_name = "SHARE")]
     filter_selectivity: Option<f64>,
+    /// Which rows the filter lets through
+    #[arg(long, value_enum, default_value_t = Let::Random, requires = "filter_selectivity")]
+    filter_rows: Let,
     /// Rows a segment; all rows in one where it is not given
     #[arg(long, value_name = "ROWS")]
     segment_rows: Option<u64>,
@@ -107,6 +110,17 @@ enum Kind {
     Codes,
     /// Rows, scanned
     Scan,
+}
+
+/// Near and far are told by a row of the base that the query lies near: eight such rows make eight filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Let {
+    /// Drawn without regard to the query
+    Random,
+    /// Those about the query
+    Near,
+    /// Those farthest from it
+    Far,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -311,7 +325,7 @@ fn line(command: &Command, built: &Built, ef: u32, measured: &Measured) -> serde
     json!({
         "rows": built.rows, "dimension": built.dimension, "segments": built.manifest.len(), "metric": format!("{:?}", command.metric).to_lowercase(),
         "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": ef, "threads": command.threads,
-        "selectivity": command.filter_selectivity, "recall": measured.recall, "candidate_recall": measured.candidate_recall,
+        "selectivity": command.filter_selectivity, "filter_rows": format!("{:?}", command.filter_rows).to_lowercase(), "recall": measured.recall, "candidate_recall": measured.candidate_recall,
         "qps": measured.qps, "p50_us": measured.p50_us, "p99_us": measured.p99_us, "rows_scored": measured.rows_scored,
         "rows_read": measured.rows_read, "pages_read": measured.pages_read, "ram_bytes_row": measured.ram_bytes_row,
         "anonymous_bytes_row": measured.anonymous_bytes_row, "build_seconds": built.seconds,

@@ -6,6 +6,7 @@
 //! 1. [`rotate`], [`quantize`], [`estimate`]: RaBitQ. From a vector to a code, from code and query to a score and its bound.
 //! 2. [`codes`]: their file, a row a place. [`graph`]: links between places, a file too.
 //! 3. [`loaded`]: both in memory. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
+//!    [`places`] says which may be hits.
 //! 4. [`link`]: the builder of graphs; [`cluster`] finds where walks begin; [`build`] is hnsw_rs as another builder.
 //! 5. [`origin`]: what a merged segment takes over from its sources.
 //! 6. [`recall`]: how wide walks must be. [`mod@derive`]: which files a vector should have, and makes them.
@@ -20,6 +21,7 @@ mod graph;
 mod link;
 mod loaded;
 pub(crate) mod origin;
+mod places;
 mod quantize;
 mod recall;
 mod rotate;
@@ -35,6 +37,7 @@ use crate::simd::codes::Bits;
 pub(crate) use codes::Codes;
 pub(crate) use graph::Graph;
 use loaded::Loaded;
+pub(crate) use places::Places;
 
 /// What was derived from one vector file. Invariant: both files fit it.
 pub(crate) struct Coarse {

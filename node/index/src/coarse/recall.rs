@@ -97,12 +97,12 @@ fn ask(
     let is_other = |place: u32| place != itself;
     match width {
         Some(width) => {
-            let everyone = None::<fn(u32) -> bool>;
-            coarse.walk(query, (width as usize, K), everyone, is_other, |_| {}, &mut named);
+            coarse.walk(query, (width as usize, K), None, is_other, |_| {}, &mut named);
         }
         None => {
-            let mut others = (0..vectors.places() as u32).filter(|place| is_other(*place));
-            coarse.scan(query, &mut others, K, f32::NEG_INFINITY, &|| false, &mut named);
+            // Of the K + 1 best of all, at least K are others.
+            coarse.scan(query, None, K + 1, f32::NEG_INFINITY, &|| false, &mut named);
+            named.retain(|named| is_other(named.place));
         }
     }
     let claim = |named: Named| Claim::estimated(named.place, named.interval);

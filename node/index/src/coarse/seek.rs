@@ -12,13 +12,17 @@ use granum_model::{Distance, ScoreInterval};
 use super::Coarse;
 use super::estimate::{DEVIATIONS, Estimator};
 use super::loaded::Loaded;
+use super::places::{Blocks, Places};
 use super::walk::{Terrain, Walker};
 use crate::simd;
 
 /// Entries that a walk begins at.
 const STARTS: usize = 4;
-/// Rows scored at a time.
+/// Rows scored at a time, at least, while as many more are on their way from memory.
 const TILE: usize = 64;
+
+/// Rows scored between two looks at the deadline.
+const STOP_ROWS: u64 = 4096;
 
 /// A place that may be a hit.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,9 @@ struct Seeker {
     estimator: Estimator,
     walker: Walker,
     candidates: Vec<(f32, u32)>,
+    tile: Vec<u32>,
+    next_tile: Vec<u32>,
+    scores: Vec<f32>,
     good: Vec<u32>,
     best: BinaryHeap<Reverse<Ordered>>,
 }
@@ -61,14 +68,14 @@ impl PartialOrd for Ordered {
 }
 
 /// A graph with codes, seen by one query.
-struct Coded<'a, P> {
+struct Coded<'a> {
     rows: &'a Loaded,
     estimator: &'a Estimator,
     /// `None`: all pass.
-    passes: Option<P>,
+    passing: Option<&'a Places>,
 }
 
-impl<P: Fn(u32) -> bool> Terrain for Coded<'_, P> {
+impl Terrain for Coded<'_> {
     fn places(&self) -> u32 {
         self.rows.places()
     }
@@ -79,13 +86,8 @@ impl<P: Fn(u32) -> bool> Terrain for Coded<'_, P> {
     }
 
     #[inline]
-    fn passes_all(&self) -> bool {
-        self.passes.is_none()
-    }
-
-    #[inline]
-    fn passes(&self, place: u32) -> bool {
-        self.passes.as_ref().is_none_or(|passes| passes(place))
+    fn passing(&self) -> Option<&[u64]> {
+        self.passing.map(Places::words)
     }
 
     #[inline]
@@ -105,14 +107,14 @@ impl<P: Fn(u32) -> bool> Terrain for Coded<'_, P> {
 }
 
 impl Coarse {
-    /// Walks with a beam of `width` over places that pass; adds to `named` what `admits` of it and may be among the `k` best
+    /// Walks with a beam of `width` over places of `passing`; adds to `named` what `admits` of it and may be among the `k` best
     /// of that, best estimate first. `expect` is told of each, ahead of use. Returns how many places were scored; `None`: there
     /// is no sound graph.
     pub fn walk(
         &self,
         query: &[f32],
         (width, k): (usize, usize),
-        passes: Option<impl Fn(u32) -> bool>,
+        passing: Option<&Places>,
         admits: impl Fn(u32) -> bool,
         expect: impl Fn(u32),
         named: &mut Vec<Named>,
@@ -129,7 +131,7 @@ impl Coarse {
             let coded = Coded {
                 rows,
                 estimator,
-                passes,
+                passing,
             };
             walker.walk(&coded, graph.entries(), STARTS, width);
             // Manhattan is not bounded by its codes: all candidates are named.
@@ -158,12 +160,13 @@ impl Coarse {
         })
     }
 
-    /// Scores `places` by their codes; adds those that may be among the `k` best of them and of what reaches `floor`.
+    /// Scores all places, or those `among` them, by their codes; adds those that may be among the `k` best of them and of
+    /// what reaches `floor`.
     /// Returns how many were scored; `None`: the codes are damaged, or `stop` said so.
     pub fn scan(
         &self,
         query: &[f32],
-        places: &mut dyn Iterator<Item = u32>,
+        among: Option<&Places>,
         k: usize,
         floor: f32,
         stop: &dyn Fn() -> bool,
@@ -172,26 +175,37 @@ impl Coarse {
         let rows = self.loaded()?;
         SEEKER.with_borrow_mut(|seeker| {
             let Seeker {
-                estimator, best, good, ..
+                estimator,
+                best,
+                tile,
+                next_tile,
+                scores,
+                good,
+                ..
             } = seeker;
             estimator.prepare(self.codes.quantizer(), query);
             best.clear();
             let widest = DEVIATIONS * estimator.widest(rows.largest());
             let (mut floor, mut scored, first) = (floor, 0, named.len());
-            let (mut tile, mut scores) = (Vec::with_capacity(TILE), [0.0; TILE]);
-            loop {
-                tile.clear();
-                tile.extend(places.take(TILE));
-                if tile.is_empty() {
-                    break;
-                }
-                if scored % (64 * TILE as u64) == 0 && stop() {
-                    return None;
+            let mut next_stop = 0;
+            let mut blocks = Blocks::new(rows.places(), among);
+            let mut take = |tile: &mut Vec<u32>| {
+                blocks.next(TILE, tile);
+                tile.iter().for_each(|place| rows.expect(*place));
+            };
+            take(next_tile);
+            while !next_tile.is_empty() {
+                std::mem::swap(tile, next_tile);
+                take(next_tile);
+                if scored >= next_stop {
+                    if stop() {
+                        return None;
+                    }
+                    next_stop = scored + STOP_ROWS;
                 }
                 scored += tile.len() as u64;
-                tile.iter().for_each(|place| rows.expect(*place));
-                let scores = &mut scores[..tile.len()];
-                rows.score(estimator, &tile, scores);
+                scores.resize(tile.len(), 0.0);
+                rows.score(estimator, tile, scores);
                 // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
                 simd::above(scores, (estimator.inward(floor) - widest).next_down(), good);
                 for (score, place) in good.iter().map(|at| (&scores[*at as usize], &tile[*at as usize])) {

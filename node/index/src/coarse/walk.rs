@@ -6,7 +6,7 @@
 //! new, links when a place enters the beam. Nothing is promised of places that it did not see.
 //!
 //! Places that may be no hits are walked through all the same, where most may be; the caller widens the beam and leaves them
-//! out afterwards. Where few may be, only places that [`pass`](Terrain::passes) are scored, and a link to one that does not
+//! out afterwards. Where few may be, only places that [pass](Terrain::passing) are scored, and a link to one that does not
 //! is replaced by the links of that one (ACORN-1, SIGMOD 2024): the graph of those that pass need not hang together.
 
 use super::beam::{Beam, key, of_key};
@@ -27,17 +27,10 @@ pub(super) trait Terrain {
     /// Where `place` leads to; filled with [`NO_LINK`].
     fn links(&self, place: u32) -> &[u32];
 
-    /// Whether every place may be scored.
+    /// A bit for each place, set if it may be scored; `None`: all may.
     #[inline]
-    fn passes_all(&self) -> bool {
-        true
-    }
-
-    /// Whether a place may be scored.
-    #[inline]
-    fn passes(&self, place: u32) -> bool {
-        let _ = place;
-        true
+    fn passing(&self) -> Option<&[u64]> {
+        None
     }
 
     /// Scores of places, higher is better.
@@ -166,38 +159,27 @@ impl Walker {
             self.seen.mark,
             &mut self.ahead,
         );
-        if terrain.passes_all() {
-            self.ahead[before..]
-                .iter()
-                .for_each(|place| terrain.expect_score(*place));
-            return;
-        }
-        self.detours.clear();
-        let mut end = before;
-        for at in before..self.ahead.len() {
-            let place = self.ahead[at];
-            if terrain.passes(place) {
-                self.ahead[end] = place;
-                end += 1;
-            } else {
-                terrain.expect_links(place);
-                self.detours.push(place);
-            }
-        }
-        self.ahead.truncate(end);
-        for at in 0..self.detours.len() {
-            for link in listed(terrain.links(self.detours[at])) {
-                if self.ahead.len() - before >= DETOURS {
-                    break;
-                }
-                if terrain.passes(*link) && self.seen.add(*link) {
-                    self.ahead.push(*link);
-                }
-            }
+        if let Some(passing) = terrain.passing() {
+            self.detour(terrain, passing, before);
         }
         self.ahead[before..]
             .iter()
             .for_each(|place| terrain.expect_score(*place));
+    }
+
+    /// Puts in the stead of places, from number `first` on, that do not pass what they lead to and passes.
+    #[inline]
+    fn detour(&mut self, terrain: &impl Terrain, passing: &[u64], first: usize) {
+        self.detours.clear();
+        simd::divide(&mut self.ahead, first, passing, &mut self.detours);
+        self.detours.iter().for_each(|place| terrain.expect_links(*place));
+        for place in &self.detours {
+            if self.ahead.len() - first >= DETOURS {
+                break;
+            }
+            let links = listed(terrain.links(*place));
+            simd::sift_passing(links, passing, &mut self.seen.bytes, self.seen.mark, &mut self.ahead);
+        }
     }
 
     /// Takes what is good enough into the beam.

@@ -1,22 +1,40 @@
 //! Which rows of a segment pass a filter: remembered, since neither a segment nor a filter changes.
 //!
-//! Bounded by entries and by bytes; the entry that was asked for longest ago goes first. Dead rows are in the bitmaps
-//! too: the view takes them out.
+//! A bitmap of rows, dead ones included, and for each vector that was searched under the filter the [`Places`] that may be
+//! hits: without dead rows, hence made again when more have died. Bounded by entries and by bytes; the entry that was asked
+//! for longest ago goes first.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use granum_model::Filter;
 use roaring::RoaringBitmap;
 
+use crate::coarse::Places;
+use crate::segment::VectorFile;
+
 /// Most filters remembered for one segment.
 const ENTRIES_MAX: usize = 32;
-/// Most bytes of their bitmaps for one segment, serialized.
-const BYTES_MAX: usize = 4 << 20;
+/// Most bytes of their bitmaps, serialized, and places for one segment: about 8 filters of a segment of 4 million rows.
+const BYTES_MAX: usize = 8 << 20;
 
 struct Entry {
     filter: Filter,
     rows: Arc<RoaringBitmap>,
-    bytes: usize,
+    made: Vec<Made>,
+}
+
+/// Made for the vector of that number when those rows were dead.
+#[derive(Clone)]
+struct Made {
+    vector: usize,
+    dead: Arc<RoaringBitmap>,
+    places: Arc<Places>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.rows.serialized_size() + self.made.iter().map(|made| made.places.bytes()).sum::<usize>()
+    }
 }
 
 /// Newest last.
@@ -27,27 +45,67 @@ pub(crate) struct FilterCache {
 
 impl FilterCache {
     pub fn get(&self, filter: &Filter) -> Option<Arc<RoaringBitmap>> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = entries.iter().position(|entry| entry.filter == *filter)?;
-        entries[at..].rotate_left(1);
-        entries.last().map(|entry| entry.rows.clone())
+        self.with(filter, |entry| entry.rows.clone())
     }
 
     pub fn put(&self, filter: &Filter, rows: Arc<RoaringBitmap>) {
-        let bytes = rows.serialized_size();
-        if bytes > BYTES_MAX {
+        let made = Vec::new();
+        let entry = Entry {
+            filter: filter.clone(),
+            rows,
+            made,
+        };
+        if entry.bytes() > BYTES_MAX {
             return;
         }
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|entry| entry.filter != *filter);
-        entries.push(Entry {
-            filter: filter.clone(),
-            rows,
-            bytes,
-        });
-        while entries.len() > ENTRIES_MAX || entries.iter().map(|entry| entry.bytes).sum::<usize>() > BYTES_MAX {
-            entries.remove(0);
+        entries.push(entry);
+        shrink(&mut entries);
+    }
+
+    /// Places of a vector whose rows pass a filter that is remembered, and are not `dead`.
+    pub fn places(&self, filter: &Filter, file: &VectorFile, dead: &Arc<RoaringBitmap>) -> Option<Arc<Places>> {
+        let vector = file.number();
+        let (rows, made) = self.with(filter, |entry| {
+            let made = entry.made.iter().find(|made| made.vector == vector);
+            (entry.rows.clone(), made.cloned())
+        })?;
+        let places = match made {
+            Some(made) if Arc::ptr_eq(&made.dead, dead) || *made.dead == **dead => return Some(made.places),
+            // Rows die and never come back, but a view may be older than what another one has left here.
+            Some(made) if made.dead.is_subset(dead) => Places::clone(&made.places).less(file, &(&**dead - &*made.dead)),
+            _ => Places::of(file, &(&*rows - &**dead)),
+        };
+        let places = Arc::new(places);
+        let (dead, kept) = (dead.clone(), places.clone());
+        let made = Made {
+            vector,
+            dead,
+            places: kept,
+        };
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.filter == *filter) {
+            entry.made.retain(|made| made.vector != vector);
+            entry.made.push(made);
+            shrink(&mut entries);
         }
+        Some(places)
+    }
+
+    /// What `take` takes of a filter's entry, which becomes the newest.
+    fn with<T>(&self, filter: &Filter, take: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = entries.iter().position(|entry| entry.filter == *filter)?;
+        entries[at..].rotate_left(1);
+        entries.last().map(take)
+    }
+}
+
+/// Forgets the oldest until all are within the bounds.
+fn shrink(entries: &mut Vec<Entry>) {
+    while entries.len() > ENTRIES_MAX || entries.iter().map(Entry::bytes).sum::<usize>() > BYTES_MAX {
+        entries.remove(0);
     }
 }
 

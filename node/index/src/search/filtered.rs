@@ -1,8 +1,9 @@
 //! A filter meets a part: from payload indexes where they tell, else best-first where few evaluations will do, over all rows
 //! once where they won't.
 //!
-//! What indexes know of a filter ([`Known`](crate::filter::known::Known)) costs no evaluation; rows that they leave in doubt are evaluated one by one. To evaluate a filter on one row of a segment means to unpack the block of its payload, about seven times the cost of
-//! a row in a pass over all of them. So candidates are evaluated best-first while that is the cheaper bet; when it was not
+//! What indexes know of a filter ([`Known`]) costs no evaluation; rows that they leave in doubt are evaluated one by one. To
+//! evaluate a filter on one row of a segment means to unpack the block of its payload, about seven times the cost of a row
+//! in a pass over all of them. So candidates are evaluated best-first while that is the cheaper bet; when it was not
 //! (a rare filter), all rows in doubt are evaluated once and the segment remembers which passed. All ways give equal hits.
 
 use std::collections::BinaryHeap;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use super::{STOP_ROWS, Search};
 use crate::document::Document;
 use crate::error::{ReadError, SearchError};
+use crate::filter::known::Known;
 use crate::filter::{Compiled, Fields, Subject};
 use crate::query::{RowRef, Usage};
 use crate::recent::Recent;
@@ -73,12 +75,14 @@ impl Search<'_> {
         Ok(())
     }
 
-    pub(super) fn filter_disk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<(), SearchError> {
-        if let Some(rows) = live.segment.filters.get(&self.query.filter) {
-            return self.score_rows(part, live, file, &rows);
-        }
-        let compiled = self.filter.as_ref().expect("only called where there is a filter");
-        let known = compiled.known(&live.segment, self.stop)?;
+    /// Finds hits among rows that may pass, without codes: all `known` rows are scored, doubtful ones evaluated best-first.
+    pub(super) fn filter_disk(
+        &mut self,
+        part: u32,
+        live: &Live,
+        file: &VectorFile,
+        known: Known,
+    ) -> Result<(), SearchError> {
         if known.is_exact() {
             let rows = Arc::new(known.certain);
             live.segment.filters.put(&self.query.filter, rows.clone());
@@ -101,7 +105,7 @@ impl Search<'_> {
             }
             if probes == 0 {
                 queue.push(Scored(score, row));
-                return self.offer_passing(part, live, queue);
+                return self.offer_passing(part, live, known, queue);
             }
             probes -= 1;
             if self.passes(&mut RowSubject {
@@ -116,9 +120,14 @@ impl Search<'_> {
     }
 
     /// Offers what passes of candidates already scored.
-    fn offer_passing(&mut self, part: u32, live: &Live, candidates: BinaryHeap<Scored>) -> Result<(), SearchError> {
-        let compiled = self.filter.as_ref().expect("only called where there is a filter");
-        let passing = disk_rows(&live.segment, &self.query.filter, compiled, &mut self.usage, self.stop)?;
+    fn offer_passing(
+        &mut self,
+        part: u32,
+        live: &Live,
+        known: Known,
+        candidates: BinaryHeap<Scored>,
+    ) -> Result<(), SearchError> {
+        let passing = self.evaluate(live, known)?;
         for Scored(score, row) in candidates {
             if self.best.admits(score) && passing.contains(row) {
                 self.offer(score, live.segment.id(row)?, RowRef { part, row });
@@ -127,8 +136,15 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// Rows of a segment that pass, dead ones included, now remembered: those in doubt are evaluated.
+    pub(super) fn evaluate(&mut self, live: &Live, known: Known) -> Result<Arc<RoaringBitmap>, SearchError> {
+        let compiled = self.filter.as_ref().expect("only called where there is a filter");
+        let usage = &mut self.usage;
+        evaluate(&live.segment, &self.query.filter, compiled, known, usage, self.stop)
+    }
+
     /// Scores the live ones of `rows` and no others.
-    fn score_rows(
+    pub(super) fn score_rows(
         &mut self,
         part: u32,
         live: &Live,
@@ -191,6 +207,18 @@ pub(crate) fn disk_rows(
         return Ok(rows);
     }
     let known = compiled.known(segment, stop)?;
+    evaluate(segment, filter, compiled, known, usage, stop)
+}
+
+/// Evaluates the rows in doubt; remembers all that pass.
+fn evaluate(
+    segment: &Segment,
+    filter: &Filter,
+    compiled: &Compiled,
+    known: Known,
+    usage: &mut Usage,
+    stop: &dyn Fn() -> bool,
+) -> Result<Arc<RoaringBitmap>, SearchError> {
     let mut payloads = segment.payloads();
     let mut rows = known.certain;
     for (at, row) in (0u32..).zip(&known.doubtful) {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use granum_model::{Distance, ScoreInterval};
-use roaring::RoaringBitmap;
+use granum_model::{Distance, Filter, ScoreInterval};
 
 use super::Search;
-use super::filtered::disk_rows;
-use crate::coarse::Coarse;
 use crate::coarse::seek::Named;
+use crate::coarse::{Coarse, Places};
 use crate::error::{ReadError, SearchError};
+use crate::filter::known::Known;
 use crate::fine::verify::{Claim, in_order, members};
 use crate::metric::Probe;
 use crate::query::{RowRef, Verify};
@@ -20,27 +19,41 @@ use crate::view::{Part, View};
 
 /// A walk keeps at least this many more than are wanted.
 const EF_MARGIN: usize = 2;
-/// Rows that a walk scores: so many to get there, and so many for each place that it keeps (measured at R = 32).
-const WALK_ROWS: (f64, f64) = (320.0, 15.0);
 /// Up to so many rows are scanned where the query does not say how wide a walk should be: a tenth of a millisecond, and nothing
 /// is missed but by the bound.
-const SMALL_ROWS: f64 = 20_000.0;
-/// Rows scanned in the time of one scored on a walk: over all rows, and over those that pass, where each link of a link is
-/// looked up in a bitmap (measured: 135 ns a row scored).
-const SCAN_GAIN: f64 = 2.0;
-const SCAN_GAIN_PASSING: f64 = 28.0;
-/// Where fewer rows pass, only those are walked to.
-const PASS_SHARE: f64 = 0.4;
+const SMALL_ROWS: u64 = 20_000;
+/// Where fewer rows pass, a walk over those only finds less the wider it is made: the links of links of a place, a thousand,
+/// hold too few that pass.
+const PASS_SHARE_MIN: f64 = 0.02;
+
+/// What ways cost in nanoseconds, measured with codes of 4 bits and 384 dimensions (docs/benchmarks.md); only their ratios
+/// matter, which hold for longer codes about as well.
+mod cost {
+    /// Scans `rows`, picked or all.
+    pub fn scan(rows: f64) -> f64 {
+        8.5 * rows
+    }
+
+    /// Walks with a beam of `width`: rows scored, times what each takes, with its share of the beam.
+    pub fn walk(width: f64) -> f64 {
+        (450.0 + 10.7 * width) * (16.0 + width / 45.0)
+    }
+
+    /// The same over rows that pass: most of it looks up the links of links.
+    pub fn walk_passing(width: f64) -> f64 {
+        4000.0 + 1550.0 * width
+    }
+}
 
 /// Documents that a filter is evaluated on before rows are scored; where more are in doubt, scores come first.
 const DOUBTFUL_MAX: u64 = 256;
 
-/// Which rows may be hits, as far as the filter says.
-enum Passing {
+/// Which places may be hits, as far as the filter says.
+pub(super) enum Passing {
     All,
-    Rows(Arc<RoaringBitmap>),
+    Places(Arc<Places>),
     /// To be found out document by document.
-    Unknown,
+    Doubtful(Known),
 }
 
 /// How candidates are found in one segment.
@@ -59,39 +72,46 @@ struct Ground<'a> {
     coarse: &'a Coarse,
     live: &'a Live,
     file: &'a VectorFile,
-    /// Live rows that have the vector and pass the filter; `None`: there is no filter.
-    passing: Option<&'a RoaringBitmap>,
+    /// Places of live rows that pass the filter; `None`: there is no filter.
+    passing: Option<&'a Places>,
 }
 
 impl Ground<'_> {
     /// Rows that may be hits; without a filter no fewer than there are.
     fn hits(&self) -> u64 {
         let all = || self.live.live_rows().min(self.file.places());
-        self.passing.map_or_else(all, RoaringBitmap::len)
+        self.passing.map_or_else(all, Places::count)
+    }
+
+    fn is_hit(&self, place: u32) -> bool {
+        match self.passing {
+            Some(passing) => passing.contains(place),
+            None => !self.live.dead.contains(self.file.row(u64::from(place))),
+        }
     }
 }
 
 impl Search<'_> {
-    /// Names candidates of a segment by codes. False: it has no sound ones, the query asks for exact scores of all rows, or
-    /// the filter's rows are not known.
-    pub(super) fn name(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<bool, SearchError> {
+    /// What names candidates among `file`'s vectors; `None`: nothing sound does, or the query asks for exact scores of all.
+    pub(super) fn coarse(&self, file: &VectorFile) -> Option<Arc<Coarse>> {
+        let is_wanted = !self.query.params.exact && matches!(self.probe, Probe::Dense { .. });
         let coarse = file.coarse();
-        let Some(coarse) = coarse
-            .as_ref()
-            .filter(|coarse| !self.query.params.exact && coarse.is_sound())
-        else {
-            return Ok(false);
-        };
+        coarse.as_ref().filter(|coarse| is_wanted && coarse.is_sound()).cloned()
+    }
+
+    /// Names candidates of a segment by codes, among the places that pass.
+    pub(super) fn name(
+        &mut self,
+        part: u32,
+        coarse: &Coarse,
+        live: &Live,
+        file: &VectorFile,
+        passing: Option<&Places>,
+    ) -> Result<(), SearchError> {
         let probe = self.probe.clone();
         let Probe::Dense { query, .. } = &probe else {
-            return Ok(false);
+            unreachable!("codes are of dense vectors");
         };
-        let passing = match self.passing(live, file)? {
-            Passing::All => None,
-            Passing::Rows(rows) => Some(rows),
-            Passing::Unknown => return Ok(false),
-        };
-        let passing = passing.as_deref();
         let ground = Ground {
             coarse,
             live,
@@ -102,62 +122,61 @@ impl Search<'_> {
         self.run(self.plan(&ground), &ground, query, &mut named)?;
         let claim = |Named { place, interval }| Claim::estimated(RowRef { part, row: place }, interval);
         self.named.extend(named.into_iter().map(claim));
-        Ok(true)
+        Ok(())
     }
 
-    /// Which live rows that have the vector pass the filter, if that is known or can be told from few documents.
-    fn passing(&mut self, live: &Live, file: &VectorFile) -> Result<Passing, SearchError> {
+    /// Which places of live rows pass the filter, if that is known or can be told from few documents.
+    pub(super) fn passing(&mut self, live: &Live, file: &VectorFile) -> Result<Passing, SearchError> {
         let Some(compiled) = &self.filter else {
             return Ok(Passing::All);
         };
-        let segment = &live.segment;
-        let rows = match segment.filters.get(&self.query.filter) {
-            Some(rows) => rows,
-            None if compiled.known(segment, self.stop)?.doubtful.len() > DOUBTFUL_MAX => return Ok(Passing::Unknown),
-            None => disk_rows(segment, &self.query.filter, compiled, &mut self.usage, self.stop)?,
-        };
-        if live.dead.is_empty() && file.present().is_none() {
-            return Ok(Passing::Rows(rows));
+        let (segment, filter) = (&live.segment, &self.query.filter);
+        if let Some(places) = segment.filters.places(filter, file, &live.dead) {
+            return Ok(Passing::Places(places));
         }
-        let mut alive = &*rows - &*live.dead;
-        if let Some(present) = file.present() {
-            alive &= present;
+        let known = compiled.known(segment, self.stop)?;
+        if known.doubtful.len() > DOUBTFUL_MAX {
+            return Ok(Passing::Doubtful(known));
         }
-        Ok(Passing::Rows(Arc::new(alive)))
+        let rows = self.evaluate(live, known)?;
+        let remembered = segment.filters.places(filter, file, &live.dead);
+        let places = remembered.unwrap_or_else(|| Arc::new(Places::of(file, &(&*rows - &*live.dead))));
+        Ok(Passing::Places(places))
     }
 
     fn wanted(&self) -> usize {
         self.query.k + usize::from(self.query.exclude.is_some())
     }
 
+    /// The cheapest way. Each is made as wide as finds no less than the query's width does without a filter.
     fn plan(&self, ground: &Ground<'_>) -> Plan {
         let coarse = ground.coarse;
-        let places = ground.file.places().max(1) as f64;
         let measured = || coarse.width(self.target_recall, self.wanted());
         let Some(width) = self.query.params.ef.map(|ef| ef as usize).or_else(measured) else {
             return Plan::Scan;
         };
-        let width = width.max(self.wanted() + EF_MARGIN);
-        let rows = ground.hits() as f64;
-        let share = (rows / places).clamp(1e-9, 1.0);
-        let walk_rows = |width: f64| WALK_ROWS.0 + WALK_ROWS.1 * width;
-        let widened = width as f64 / share;
-        let is_narrow = ground.passing.is_some() && share < PASS_SHARE;
-        let worth = if is_narrow {
-            SCAN_GAIN_PASSING * walk_rows(width as f64)
-        } else {
-            SCAN_GAIN * walk_rows(widened)
-        };
-        let is_small = self.query.params.ef.is_none() && rows <= SMALL_ROWS;
-        if is_small || !coarse.has_graph() || rows <= worth {
+        let is_small = self.query.params.ef.is_none() && ground.hits() <= SMALL_ROWS;
+        if is_small || !coarse.has_graph() {
             return Plan::Scan;
         }
-        if is_narrow {
+        let width = width.max(self.wanted() + EF_MARGIN) as f64;
+        let rows = ground.hits() as f64;
+        let share = (rows / ground.file.places().max(1) as f64).clamp(1e-9, 1.0);
+        // Of a beam so wide, as many may be hits as of `width` where all may.
+        let (wide, among) = (width / share, passing_width(width, share));
+        let walk = cost::walk(wide);
+        let walk_passing = match ground.passing {
+            Some(_) if share >= PASS_SHARE_MIN => cost::walk_passing(among),
+            _ => f64::INFINITY,
+        };
+        if cost::scan(rows) <= walk.min(walk_passing) {
+            Plan::Scan
+        } else if walk_passing < walk {
+            let width = among.ceil() as usize;
             Plan::WalkPassing { width }
         } else {
-            Plan::Walk {
-                width: widened.ceil() as usize,
-            }
+            let width = wide.ceil() as usize;
+            Plan::Walk { width }
         }
     }
 
@@ -174,39 +193,38 @@ impl Search<'_> {
             file,
             passing,
         } = *ground;
-        let is_hit = |place: u32| {
-            let row = file.row(u64::from(place));
-            !live.dead.contains(row) && passing.is_none_or(|rows| rows.contains(row))
-        };
+        let is_hit = |place: u32| ground.is_hit(place);
         let everywhere = live.dead.is_empty() && passing.is_none();
         let expect = |place| file.expect(u64::from(place));
-        let (k, everyone) = (self.wanted(), None::<fn(u32) -> bool>);
+        let k = self.wanted();
         let walked = match plan {
-            Plan::Walk { width } if everywhere => coarse.walk(query, (width, k), everyone, |_| true, expect, named),
-            Plan::Walk { width } => coarse.walk(query, (width, k), everyone, is_hit, expect, named),
-            Plan::WalkPassing { width } => coarse.walk(query, (width, k), Some(is_hit), is_hit, expect, named),
+            Plan::Walk { width } if everywhere => coarse.walk(query, (width, k), None, |_| true, expect, named),
+            Plan::Walk { width } => coarse.walk(query, (width, k), None, is_hit, expect, named),
+            Plan::WalkPassing { width } => coarse.walk(query, (width, k), passing, is_hit, expect, named),
             Plan::Scan => None,
         };
         self.usage.rows_scored += walked.unwrap_or(0);
-        if walked.is_some() && named.len() as u64 >= ground.hits().min(self.wanted() as u64) {
+        if walked.is_some() && named.len() as u64 >= ground.hits().min(k as u64) {
             return Ok(());
         }
         named.clear();
-        let mut all = (0..file.places() as u32).filter(|place| is_hit(*place));
-        let mut some = passing
-            .into_iter()
-            .flatten()
-            .filter_map(|row| file.place(row))
-            .map(|place| place as u32);
-        let mut every = 0..file.places() as u32;
-        let places: &mut dyn Iterator<Item = u32> = match passing {
-            Some(_) => &mut some,
-            None if everywhere => &mut every,
-            None => &mut all,
-        };
-        let scored = coarse.scan(query, places, self.wanted(), self.best.worst(), self.stop, named);
+        let alive = (passing.is_none() && !everywhere).then(|| self.alive(live, file));
+        let among = passing.or(alive.as_deref());
+        let scored = coarse.scan(query, among, k, self.best.worst(), self.stop, named);
         self.usage.rows_scored += scored.ok_or(SearchError::Stopped)?;
         Ok(())
+    }
+
+    /// Places of all live rows: remembered as those that pass the filter that asks for nothing.
+    fn alive(&self, live: &Live, file: &VectorFile) -> Arc<Places> {
+        let (filters, everything) = (&live.segment.filters, Filter::default());
+        let remembered = || filters.places(&everything, file, &live.dead);
+        remembered().unwrap_or_else(|| {
+            let rows = Known::all(live.segment.rows).certain;
+            filters.put(&everything, Arc::new(rows));
+            remembered()
+                .unwrap_or_else(|| Arc::new(Places::of(file, &(Known::all(live.segment.rows).certain - &*live.dead))))
+        })
     }
 
     /// The k best of all parts, best first, each with the interval of its score, having read what the query wants proved.
@@ -336,6 +354,12 @@ impl Search<'_> {
         found.sort_by(|left, right| left.0.cmp(&right.0));
         Ok(found)
     }
+}
+
+/// How wide a walk over the passing share is to be, to find what one of `width` finds over all: it steps over gaps. Fitted to
+/// recall at widths of 16 to 64 and shares of 2 to 20 %.
+fn passing_width(width: f64, share: f64) -> f64 {
+    (0.5 * width / share.sqrt()).max(width) + 8.0
 }
 
 /// Candidates whose scores are known.

@@ -27,6 +27,77 @@ pub(crate) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>)
     out.truncate(end);
 }
 
+/// Whether a bit, which there must be, is set: 0 or 1.
+///
+/// # Safety
+/// `place` is below 64 times the length of `bits`.
+#[inline]
+unsafe fn bit(bits: &[u64], place: u32) -> usize {
+    // SAFETY: the caller's promise.
+    (unsafe { *bits.get_unchecked(place as usize / 64) } >> (place % 64) & 1) as usize
+}
+
+/// As [`sift`], of the links whose bit in `passing` is set only: others are neither taken nor marked.
+///
+/// In two rounds: few pass, and a round that writes no marks takes a third of the time.
+#[inline]
+pub(crate) fn sift_passing(links: &[u32], passing: &[u64], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
+    let places = seen.len().min(passing.len() * 64);
+    assert!(
+        links.iter().all(|link| (*link as usize) < places),
+        "a link beyond the {places} places"
+    );
+    let before = out.len();
+    out.resize(before + links.len(), 0);
+    let mut end = before;
+    for link in links {
+        // SAFETY: every link has a bit, as was just checked; `end` grows by at most one a link and `out` has a place for each.
+        unsafe {
+            *out.get_unchecked_mut(end) = *link;
+            end += bit(passing, *link);
+        }
+    }
+    let mut fresh = before;
+    for at in before..end {
+        // SAFETY: every link is below the length of `seen`; `fresh` never passes `at`, which is below the length of `out`.
+        unsafe {
+            let link = *out.get_unchecked(at);
+            let byte = seen.get_unchecked_mut(link as usize);
+            *out.get_unchecked_mut(fresh) = link;
+            fresh += usize::from(*byte != mark);
+            *byte = mark;
+        }
+    }
+    out.truncate(fresh);
+}
+
+/// Leaves in `places`, from number `first` on, those whose bit in `passing` is set, and appends the others to `out`.
+#[inline]
+pub(crate) fn divide(places: &mut Vec<u32>, first: usize, passing: &[u64], out: &mut Vec<u32>) {
+    let count = passing.len() * 64;
+    assert!(
+        places[first..].iter().all(|place| (*place as usize) < count),
+        "a place beyond the {count} bits"
+    );
+    let before = out.len();
+    out.resize(before + places.len() - first, 0);
+    let (mut stay, mut leave) = (first, before);
+    for at in first..places.len() {
+        // SAFETY: every place has a bit, as was just checked; `stay` and `leave` grow by one together a place, `stay` never
+        // passes `at`, and `out` has a place for each.
+        unsafe {
+            let place = *places.get_unchecked(at);
+            let passes = bit(passing, place);
+            *places.get_unchecked_mut(stay) = place;
+            *out.get_unchecked_mut(leave) = place;
+            stay += passes;
+            leave += 1 - passes;
+        }
+    }
+    places.truncate(stay);
+    out.truncate(leave);
+}
+
 /// Turns integer sums into scores: `constant + scale * (step * sum + shift)`, less the squared norm where there are `norms`;
 /// scale and norm are those of each of `places`.
 #[inline]
@@ -91,6 +162,20 @@ mod tests {
         sift(&[4, 5], &mut seen, 7, &mut out);
         assert_eq!(out, [99, 3, 4, 9, 5]);
         assert_eq!(seen, [0, 0, 0, 7, 7, 7, 0, 0, 0, 7]);
+    }
+
+    #[test]
+    fn links_that_pass_are_new_once_and_others_are_not_marked() {
+        let (mut seen, mut out) = (vec![0; 70], vec![99]);
+        let passing = [1 << 3 | 1 << 4, 1 << (69 - 64)];
+        sift_passing(&[3, 5, 69, 3], &passing, &mut seen, 7, &mut out);
+        sift_passing(&[69, 4, 68], &passing, &mut seen, 7, &mut out);
+        assert_eq!(out, [99, 3, 69, 4]);
+        let marked: Vec<usize> = (0..70).filter(|place| seen[*place] == 7).collect();
+        assert_eq!(marked, [3, 4, 69]);
+        let (mut places, mut others) = (vec![5, 69, 5, 3], vec![98]);
+        divide(&mut places, 1, &passing, &mut others);
+        assert_eq!((places, others), (vec![5, 69, 3], vec![98, 5]));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use granum_model::{Dense, Fine};
 pub(crate) use hadamard::hadamard;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-pub(crate) use hop::{above, finish, sift};
+pub(crate) use hop::{above, divide, finish, sift, sift_passing};
 pub(crate) use plain::{round_to_bytes, scale, squares_and_largest, to_grid, turn};
 
 /// What is summed.

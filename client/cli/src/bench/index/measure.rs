@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use granum_index::{Found, Index, Params, Query, Usage, Verify, View};
 use granum_model::filter::Bounds;
 use granum_model::{Condition, Dense, DocId, Filter, Vector};
 
 use super::writing::{self, Beside};
-use super::{Built, Command, cold, rows};
+use super::{Built, Command, Let, cold, rows};
+use crate::npy::Npy;
 
 /// Bytes of a page.
 const PAGE_BYTES: usize = 4096;
@@ -44,7 +45,9 @@ pub struct Bench<'a> {
     built: &'a Built,
     directory: &'a Path,
     queries: Vec<Vec<f32>>,
-    filter: Filter,
+    filters: Vec<Filter>,
+    /// The filter of each query.
+    filter_of: Vec<usize>,
     /// The k-th best exact score of each query.
     bars: Vec<f32>,
     index: Index,
@@ -63,12 +66,14 @@ impl<'a> Bench<'a> {
     ) -> anyhow::Result<Bench<'a>> {
         let before = anonymous_bytes();
         let index = Index::open(directory, built.schema.clone(), built.options, &built.manifest)?;
+        let (filters, filter_of) = filters(command, &queries)?;
         let mut bench = Bench {
             command,
             built,
             directory,
             queries,
-            filter: filter(command.filter_selectivity),
+            filters,
+            filter_of,
             bars: Vec::new(),
             index,
             resident_bytes: 0,
@@ -80,8 +85,15 @@ impl<'a> Bench<'a> {
             .search(&[bench.query(0, command.params(16))], &|| false)?;
         bench.anonymous_bytes = anonymous_bytes().saturating_sub(before);
         bench.resident_bytes = bench.index.stats().resident_bytes;
-        // So that the filter's rows are known, as they are after its first use.
-        bench.index.view().count(&bench.filter, &|| false)?;
+        // So that the filters' rows are known, as they are after their first use.
+        for filter in &bench.filters {
+            let passing = bench.index.view().count(filter, &|| false)?;
+            let is_sealed = command.filter_rows == Let::Random || passing > 0;
+            ensure!(
+                is_sealed,
+                "no row passes: the index of --keep is older than --filter-rows"
+            );
+        }
         bench.bars = bench.exact()?;
         Ok(bench)
     }
@@ -112,7 +124,7 @@ impl<'a> Bench<'a> {
         Query {
             using: String::new(),
             vector: Vector::Dense(Dense::F32(self.queries[number].clone())),
-            filter: self.filter.clone(),
+            filter: self.filters[self.filter_of[number]].clone(),
             k: self.command.k,
             threshold: None,
             exclude: None,
@@ -291,22 +303,50 @@ fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<Vec<(
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
-/// Lets so large a share of the rows through, whichever they are.
-fn filter(selectivity: Option<f64>) -> Filter {
-    let Some(share) = selectivity else {
-        return Filter::default();
+/// Filters that let so large a share of the rows through, and which of them each query asks with.
+fn filters(command: &Command, queries: &[Vec<f32>]) -> anyhow::Result<(Vec<Filter>, Vec<usize>)> {
+    let Some(share) = command.filter_selectivity else {
+        return Ok((vec![Filter::default()], vec![0; queries.len()]));
     };
-    let bounds = Bounds {
-        lt: Some(share),
-        ..Bounds::default()
+    let range = |key: String, (gte, lt): (Option<f64>, Option<f64>)| {
+        let bounds = Bounds {
+            gte,
+            lt,
+            ..Bounds::default()
+        };
+        Filter {
+            must: vec![Condition::Range { key, bounds }],
+            ..Filter::default()
+        }
     };
-    Filter {
-        must: vec![Condition::Range {
-            key: "draw".into(),
-            bounds,
-        }],
-        ..Filter::default()
+    if command.filter_rows == Let::Random {
+        return Ok((vec![range("draw".into(), (None, Some(share)))], vec![0; queries.len()]));
     }
+    let anchors = rows::Anchors::of(&command.base)?;
+    let mut nearness: Vec<Vec<i64>> = Vec::new();
+    let mut base = Npy::open(&command.base)?;
+    while let Some(row) = base.next_f32()? {
+        nearness.push(anchors.nearness(&row));
+        if nearness.len() as u64 == command.limit.unwrap_or(u64::MAX) {
+            break;
+        }
+    }
+    let passing = (share * nearness.len() as f64) as usize;
+    let filter = |anchor: usize| {
+        let mut near: Vec<i64> = nearness.iter().map(|near| near[anchor]).collect();
+        near.sort_unstable();
+        let bounds = match command.filter_rows {
+            Let::Near => (Some(near[near.len() - passing.max(1)] as f64), None),
+            _ => (None, Some(near[passing.min(near.len() - 1)] as f64)),
+        };
+        range(rows::Anchors::key(anchor), bounds)
+    };
+    let nearest = |query: &Vec<f32>| {
+        let near = anchors.nearness(query).into_iter().enumerate();
+        near.max_by_key(|(_, near)| *near).map_or(0, |(anchor, _)| anchor)
+    };
+    let filters = (0..nearness[0].len()).map(filter).collect();
+    Ok((filters, queries.iter().map(nearest).collect()))
 }
 
 /// Anonymous resident memory of this process; 0 where the system does not tell.

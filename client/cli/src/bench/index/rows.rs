@@ -15,11 +15,44 @@ use super::fine_of;
 use crate::failure::Usage;
 use crate::npy::{self, Npy};
 
+/// Rows that filters near and far are told by: few, so that a segment remembers the rows of each filter.
+const ANCHORS: usize = 8;
+
+/// The first rows of the base. How near a row is to each is in its payload.
+pub struct Anchors(Vec<Vec<f32>>);
+
+impl Anchors {
+    pub fn of(path: &Path) -> anyhow::Result<Anchors> {
+        let mut npy = Npy::open(path).context("--base")?;
+        let mut rows = Vec::new();
+        while rows.len() < ANCHORS
+            && let Some(row) = npy.next_f32()?
+        {
+            rows.push(unit(row, Distance::Cosine));
+        }
+        anyhow::ensure!(!rows.is_empty(), "--base has no rows");
+        Ok(Anchors(rows))
+    }
+
+    /// The key of the payload that holds how near a row is to that anchor.
+    pub fn key(anchor: usize) -> String {
+        format!("near{anchor}")
+    }
+
+    /// Millionths of the cosine of the angle between a row and each of them.
+    pub fn nearness(&self, row: &[f32]) -> Vec<i64> {
+        let row = unit(row.to_vec(), Distance::Cosine);
+        let cosine = |anchor: &Vec<f32>| anchor.iter().zip(&row).map(|(left, right)| left * right).sum::<f32>();
+        self.0.iter().map(|anchor| (cosine(anchor) * 1e6) as i64).collect()
+    }
+}
+
 /// Rows of a file as documents, read in a stream.
 pub struct Base {
     npy: Npy,
     distance: Distance,
     rows: u64,
+    anchors: Anchors,
 }
 
 impl Base {
@@ -32,7 +65,13 @@ impl Base {
                 "--base: {rows} rows of {dimension}, must be at least 1 of 1..=8192"
             )));
         }
-        Ok(Base { npy, distance, rows })
+        let anchors = Anchors::of(path)?;
+        Ok(Base {
+            npy,
+            distance,
+            rows,
+            anchors,
+        })
     }
 
     pub fn rows(&self) -> u64 {
@@ -47,7 +86,7 @@ impl Base {
         fine_of(self.npy.component())
     }
 
-    /// The next row as document `number`; its payload holds a number that filters pick by.
+    /// The next row as document `number`; its payload holds numbers that filters pick by.
     pub fn next(&mut self, number: u64) -> anyhow::Result<Option<Document>> {
         if number == self.rows {
             return Ok(None);
@@ -56,6 +95,12 @@ impl Base {
             return Ok(None);
         };
         let values = unit(npy::components(self.npy.component(), &row).collect(), self.distance);
+        let nearness = self.anchors.nearness(&values);
+        let near: String = nearness
+            .iter()
+            .enumerate()
+            .map(|(anchor, near)| format!(",\"{}\":{near}", Anchors::key(anchor)))
+            .collect();
         let dense = match self.fine() {
             Fine::F16 => Dense::F16(values.iter().map(|value| f16::from_f32(*value).to_bits()).collect()),
             Fine::F32 => Dense::F32(values),
@@ -63,7 +108,7 @@ impl Base {
         Ok(Some(Document {
             id: DocId::Number(number),
             version: number + 1,
-            payload: Arc::from(format!("{{\"draw\":{}}}", draw(number)).as_bytes()),
+            payload: Arc::from(format!("{{\"draw\":{}{near}}}", draw(number)).as_bytes()),
             vectors: vec![(String::new(), Vector::Dense(dense))],
         }))
     }
