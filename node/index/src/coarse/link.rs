@@ -4,7 +4,7 @@
 //! entries are linked first; then rows in random order, in batches of up to a fiftieth of what is linked already. Each
 //! row of a batch walks the graph as it was before the batch, and picks its links by the rule below; then all the links
 //! back are added, grouped by target. No step depends on who computed what, so the same rows and seed give the same graph.
-//! A second round over all rows was tried: it costs as much as a wider beam and gains less.
+//! Rows inserted early saw few others, so a second round links every row once more, among all.
 //!
 //! *The rule* (alpha-RNG): among candidates, nearest first, one is dropped if a link already taken is `alpha` times nearer
 //! to it than the row itself is: the walk gets there by way of that link. What is dropped fills places left over.
@@ -24,6 +24,7 @@ use crate::executor::{Executor, map};
 use crate::pace::{Stopped, go_on_at};
 use crate::simd;
 pub(super) use extend::{Standing, extend};
+use space::Point;
 pub(super) use space::Space;
 
 /// Links of a row.
@@ -34,7 +35,8 @@ const ROOM: usize = DEGREE + SLACK;
 /// How much nearer a taken link must be to drop a candidate, as a ratio of squared distances. On Debian's vectors, rows scored
 /// for recall 0.98: 1.0 over 1,050, 1.1 670, 1.2 830, 1.44 over 940.
 const ALPHA: f32 = 1.1;
-/// Candidates that a row's walk keeps.
+/// Candidates that a row's walk keeps: in the first round, over a graph that is not whole yet, and in the second.
+const WIDTH_FIRST: usize = 64;
 const WIDTH: usize = 128;
 /// Entries that a walk begins at.
 const STARTS: usize = 4;
@@ -80,7 +82,7 @@ impl Links {
 struct Ground<'a> {
     space: &'a Space,
     links: &'a Links,
-    query: &'a space::Point,
+    query: &'a Point,
 }
 
 impl Terrain for Ground<'_> {
@@ -93,7 +95,7 @@ impl Terrain for Ground<'_> {
     }
 
     fn score(&self, places: &[u32], scores: &mut [f32]) {
-        self.space.scores(self.query, places, scores);
+        self.space.rough_scores(self.query, places, scores);
     }
 
     fn expect_links(&self, place: u32) {
@@ -101,7 +103,7 @@ impl Terrain for Ground<'_> {
     }
 
     fn expect_score(&self, place: u32) {
-        self.space.expect(place);
+        self.space.expect_rough(place);
     }
 }
 
@@ -118,7 +120,15 @@ pub(super) fn link(space: &Space, entries: &[u32], seed: u64, executor: &dyn Exe
     for (entry, picked) in entries.iter().zip(picked?) {
         links.set(*entry, &picked);
     }
-    insert_all(space, &mut links, (entries, WIDTH), &order[first..], first, executor)?;
+    insert_all(
+        space,
+        &mut links,
+        (entries, WIDTH_FIRST),
+        &order[first..],
+        first,
+        executor,
+    )?;
+    insert_all(space, &mut links, (entries, WIDTH), &order, rows, executor)?;
     trim(space, &mut links, executor)?;
     reach::connect(space, &mut links, entries, executor)?;
     Ok(links)
@@ -252,6 +262,7 @@ fn trim(space: &Space, links: &mut Links, executor: &dyn Executor) -> Result<(),
 /// Picks up to `most` links of `row` by the rule; candidates are distinct and not `row`. Nearest first.
 fn pick(space: &Space, row: u32, candidates: Vec<u32>, most: usize) -> Vec<u32> {
     let own = space.point(row);
+    candidates.iter().for_each(|candidate| space.expect(*candidate));
     let mut scores = vec![0.0; candidates.len()];
     space.scores(&own, &candidates, &mut scores);
     let mut nearest: Vec<u64> = scores
@@ -263,13 +274,14 @@ fn pick(space: &Space, row: u32, candidates: Vec<u32>, most: usize) -> Vec<u32> 
     let mut taken: Vec<u32> = Vec::with_capacity(most);
     let mut dropped = Vec::new();
     let mut between = [0.0; LOOKS];
+    let mut point = Point::default();
     for key in nearest {
         let (score, candidate) = of_key(key);
         if taken.len() == most {
             break;
         }
         let distance = space.distance(&own, score);
-        let point = space.point(candidate);
+        space.take(candidate, &mut point);
         let is_dropped = taken.chunks(LOOKS).any(|taken| {
             let between = &mut between[..taken.len()];
             space.scores(&point, taken, between);

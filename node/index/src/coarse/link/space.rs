@@ -1,4 +1,7 @@
-//! Distances between rows while a graph is built: 8-bit codes of all rows, in memory for as long as the build takes.
+//! Distances between rows while a graph is built: codes of all rows, in memory for as long as the build takes.
+//!
+//! Of 8 bits where links are picked; walks, which only have to come by, read their upper halves: a row is half as many cache
+//! lines then, and a walk's time is that of the lines it asks for.
 
 use granum_model::Distance;
 
@@ -13,11 +16,18 @@ use crate::simd::codes::{Bits, CodeKernel};
 /// Rows summed up by one piece of work.
 const PIECE_ROWS: usize = 4096;
 
-/// All rows as codes of 8 bits; `D` bytes and 12 more a row.
+/// What an upper half stands for: the codes from 16 times it on.
+const HALF_STEP: f32 = 16.0;
+/// The middle of upper halves: `(16 u + 7.5) - 127.5` is `16 (u - 7.5)`.
+const HALF_MIDDLE: f32 = 7.5;
+
+/// All rows as codes of 8 bits, and their upper halves; 1.5 `D` bytes and 16 more a row.
 pub(in super::super) struct Space {
     codes: Vec<u8>,
+    halves: Vec<u8>,
     rows: Vec<Row>,
     kernel: CodeKernel,
+    half_kernel: CodeKernel,
     middle: f32,
 }
 
@@ -28,14 +38,17 @@ struct Row {
     squared: f32,
     /// Half the sum of `code - middle`.
     half_sum: f32,
+    /// The same of upper halves.
+    half_sum_of_halves: f32,
 }
 
 /// A row as a query.
+#[derive(Default)]
 pub(super) struct Point {
     /// `code - middle - 1/2`, which is a signed byte.
     query: Vec<i8>,
-    /// `-middle` times the sum of `query`.
-    shift: f32,
+    /// The sum of `query`.
+    sum: f32,
     scale: f32,
     squared: f32,
 }
@@ -59,15 +72,22 @@ impl Space {
             scale: factors.scale,
             squared: factors.norm * factors.norm,
             half_sum: code.iter().map(|code| f32::from(*code) - middle).sum::<f32>() / 2.0,
+            half_sum_of_halves: code.iter().map(|code| f32::from(*code >> 4) - HALF_MIDDLE).sum::<f32>() / 2.0,
         };
         let rows = map(executor, encoded.factors.len().div_ceil(PIECE_ROWS), |piece| {
             let factors = encoded.factors.chunks(PIECE_ROWS).nth(piece).unwrap_or_default();
             let codes = encoded.codes[piece * PIECE_ROWS * kernel.row_bytes()..].chunks_exact(kernel.row_bytes());
             factors.iter().zip(codes).map(row).collect::<Vec<Row>>()
         });
+        let halves = map(executor, encoded.factors.len().div_ceil(PIECE_ROWS), |piece| {
+            let codes = encoded.codes[piece * PIECE_ROWS * kernel.row_bytes()..].chunks_exact(kernel.row_bytes());
+            codes.take(PIECE_ROWS).flat_map(halves).collect::<Vec<u8>>()
+        });
         Ok(Space {
             rows: rows?.into_iter().flatten().collect(),
+            halves: halves?.concat(),
             codes: encoded.codes,
+            half_kernel: CodeKernel::new(Bits::Four, quantizer.rotation.padded()),
             kernel,
             middle,
         })
@@ -87,29 +107,59 @@ impl Space {
     }
 
     pub(super) fn point(&self, row: u32) -> Point {
-        let query: Vec<i8> = self.code(row).iter().map(|code| (*code ^ 0x80) as i8).collect();
-        let sum: i32 = query.iter().map(|component| i32::from(*component)).sum();
-        Point {
-            shift: -self.middle * sum as f32,
-            query,
-            scale: self.rows[row as usize].scale,
-            squared: self.rows[row as usize].squared,
-        }
+        let mut point = Point::default();
+        self.take(row, &mut point);
+        point
+    }
+
+    /// Makes `point` that of a row.
+    pub(super) fn take(&self, row: u32, point: &mut Point) {
+        let code = self.code(row);
+        point.query.clear();
+        point.query.extend(code.iter().map(|code| (*code ^ 0x80) as i8));
+        let own = &self.rows[row as usize];
+        point.sum = 2.0 * own.half_sum - code.len() as f32 / 2.0;
+        point.scale = own.scale;
+        point.squared = own.squared;
     }
 
     /// Twice the product less the other's squared length: higher is nearer, `|point|^2 - score` is the squared distance.
     #[inline]
     pub(super) fn scores(&self, point: &Point, rows: &[u32], scores: &mut [f32]) {
+        let codes = (&self.kernel, &*self.codes);
+        // With m the middle and y the point: sum of (u - m)(y + 1/2) = sum of u y - m sum of y + half a sum of u - m.
+        self.each_sum(codes, point, rows, scores, |other, sum| {
+            let product = sum - self.middle * point.sum + other.half_sum;
+            2.0 * point.scale * other.scale * product - other.squared
+        });
+    }
+
+    /// As [`scores`](Self::scores), from upper halves.
+    #[inline]
+    pub(super) fn rough_scores(&self, point: &Point, rows: &[u32], scores: &mut [f32]) {
+        let halves = (&self.half_kernel, &*self.halves);
+        self.each_sum(halves, point, rows, scores, |other, sum| {
+            let product = HALF_STEP * (sum - HALF_MIDDLE * point.sum + other.half_sum_of_halves);
+            2.0 * point.scale * other.scale * product - other.squared
+        });
+    }
+
+    #[inline]
+    fn each_sum(
+        &self,
+        (kernel, codes): (&CodeKernel, &[u8]),
+        point: &Point,
+        rows: &[u32],
+        scores: &mut [f32],
+        score: impl Fn(&Row, f32) -> f32,
+    ) {
         const MOST: usize = 64;
         let mut sums = [0; MOST];
         for (rows, scores) in rows.chunks(MOST).zip(scores.chunks_mut(MOST)) {
             let sums = &mut sums[..rows.len()];
-            self.kernel.gather(&point.query, &self.codes, rows, sums);
-            for ((row, sum), score) in rows.iter().zip(sums).zip(scores) {
-                // With m the middle and y the point: sum of (u - m)(y + 1/2) = sum of u y - m sum of y + half a sum of u - m.
-                let other = &self.rows[*row as usize];
-                let product = point.scale * other.scale * (*sum as f32 + point.shift + other.half_sum);
-                *score = 2.0 * product - other.squared;
+            kernel.gather(&point.query, codes, rows, sums);
+            for ((row, sum), own) in rows.iter().zip(sums).zip(scores) {
+                *own = score(&self.rows[*row as usize], *sum as f32);
             }
         }
     }
@@ -120,13 +170,27 @@ impl Space {
         (point.squared - score).max(0.0)
     }
 
+    /// `row` will be scored soon.
     #[inline]
     pub(super) fn expect(&self, row: u32) {
         simd::prefetch(self.code(row));
+    }
+
+    /// `row` will be scored roughly soon.
+    #[inline]
+    pub(super) fn expect_rough(&self, row: u32) {
+        let width = self.half_kernel.row_bytes();
+        simd::prefetch(&self.halves[row as usize * width..][..width]);
     }
 
     fn code(&self, row: u32) -> &[u8] {
         let width = self.kernel.row_bytes();
         &self.codes[row as usize * width..][..width]
     }
+}
+
+/// The upper half of each code, as codes of 4 bits lie: component `j` below component `j + D / 2`.
+fn halves(code: &[u8]) -> impl Iterator<Item = u8> {
+    let (front, back) = code.split_at(code.len() / 2);
+    front.iter().zip(back).map(|(front, back)| front >> 4 | back & 0xf0)
 }
