@@ -4,9 +4,11 @@
 //! costs no more than its number of segments. At most `merge_threads` merge at once, on a pool of their own, one merge a
 //! replica, and together they write at most `merge_bytes_per_second`. The same pool builds the codes, graphs and payload indexes that
 //! segments lack, where no merge is due that would build them for more rows at once. A replica whose merge failed is left alone for a
-//! while: what is damaged or full now would be read in vain each second.
+//! while ([`failures`]): what is damaged or full now would be read in vain each second. It is said once, and again when it changes.
 
-use std::collections::HashMap;
+mod failures;
+
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -17,15 +19,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Replica, Replicas};
-use crate::shard::{MergeDone, NotMerged};
+use crate::shard::MergeDone;
 use crate::worker::Workers;
+use failures::Failures;
 
 /// How often replicas are asked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a replica is left alone after a merge of it failed.
-const FAILED_PAUSE: Duration = Duration::from_secs(60);
 /// A merge finds its worker free; that it doesn't means that the node stops.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a merge sleeps without a look at whether the node stops.
+const NAP_MAX: Duration = Duration::from_millis(50);
 /// Least that `merge_bytes_per_second` may say, in bytes: a merge asks how to go on every 256 KiB.
 pub const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
 
@@ -37,6 +40,7 @@ pub struct Merging {
     running: AtomicU64,
     done: AtomicU64,
     failed: AtomicU64,
+    failing: AtomicU64,
     written_bytes: AtomicU64,
     stop: CancellationToken,
 }
@@ -50,6 +54,8 @@ pub struct MergeStats {
     pub done: u64,
     /// Merges that failed.
     pub failed: u64,
+    /// Replicas whose last merge failed.
+    pub failing: u64,
     /// Bytes written by all of them, finished or not.
     pub written_bytes: u64,
 }
@@ -67,6 +73,7 @@ impl Merging {
             running: AtomicU64::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            failing: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             stop,
         }))
@@ -78,6 +85,7 @@ impl Merging {
             running: self.running.load(Ordering::Relaxed),
             done: self.done.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
+            failing: self.failing.load(Ordering::Relaxed),
             written_bytes: self.written_bytes.load(Ordering::Relaxed),
         }
     }
@@ -85,27 +93,28 @@ impl Merging {
     /// Lets replicas merge until the node stops; returns when no merge runs any more.
     pub async fn run(self: Arc<Self>, replicas: Replicas) {
         let mut running = JoinSet::new();
-        // Shards that merge, and those whose merge failed, with the time until which they are left alone.
-        let mut resting: HashMap<u64, Option<Instant>> = HashMap::new();
+        let (mut busy, mut failures) = (HashSet::new(), Failures::none());
         while !self.stop.is_cancelled() {
-            let now = Instant::now();
-            resting.retain(|_, until| until.is_none_or(|until| now < until));
-            for replica in replicas.all() {
-                let shard = replica.birth.shard;
-                let is_free = running.len() < self.threads.max(1) && !resting.contains_key(&shard);
+            let (now, all) = (Instant::now(), replicas.all());
+            failures.retain(|own| all.iter().any(|replica| key(replica) == *own));
+            for replica in all {
+                let own = key(&replica);
+                let is_free =
+                    running.len() < self.threads.max(1) && !busy.contains(&own) && !failures.is_resting(&own, now);
                 if is_free && (self.is_merge_due(&replica) || replica.machine.is_derive_due()) {
-                    resting.insert(shard, None);
+                    busy.insert(own);
                     running.spawn(self.clone().merge(replica));
                 }
             }
             tokio::select! {
                 _ = self.stop.cancelled() => {}
                 _ = tokio::time::sleep(LOOK_INTERVAL) => {}
-                Some(Ok((shard, is_sound))) = running.join_next() => match is_sound {
-                    true => drop(resting.remove(&shard)),
-                    false => drop(resting.insert(shard, Some(Instant::now() + FAILED_PAUSE))),
+                Some(Ok((own, merged))) = running.join_next() => {
+                    busy.remove(&own);
+                    self.note(own, merged, &mut failures);
                 }
             }
+            self.failing.store(failures.count() as u64, Ordering::Relaxed);
         }
         while running.join_next().await.is_some() {}
     }
@@ -114,51 +123,71 @@ impl Merging {
         self.threads > 0 && replica.machine.is_merge_due()
     }
 
-    /// One merge, or where none is due what segments lack; the shard, and whether it went well.
-    async fn merge(self: Arc<Self>, replica: Arc<Replica>) -> (u64, bool) {
-        let (shard, this) = (replica.birth.shard, self.clone());
+    /// One merge, or where none is due what segments lack; whose, and what came of it or why nothing did.
+    async fn merge(self: Arc<Self>, replica: Arc<Replica>) -> (Key, Result<Option<MergeDone>, String>) {
+        let (own, this) = (key(&replica), self.clone());
         self.running.fetch_add(1, Ordering::Relaxed);
         let merged = self.workers.run(Instant::now() + START_TIMEOUT, move || {
-            if this.is_merge_due(&replica) {
-                return replica.machine.merge(&|bytes| this.pace(bytes));
+            let pace = |bytes| this.pace(bytes);
+            match this.is_merge_due(&replica) {
+                true => replica.machine.merge(&pace),
+                false => replica.machine.derive(&pace).map(|()| None),
             }
-            replica.machine.derive().map(|()| None)
         });
         let merged = merged.await;
         self.running.fetch_sub(1, Ordering::Relaxed);
-        let is_sound = merged.as_ref().is_ok_and(Result::is_ok);
-        self.count(shard, merged);
-        (shard, is_sound)
+        let merged = match merged {
+            Ok(merged) => merged.map_err(|why| why.to_string()),
+            // The node stops.
+            Err(Failure::Unavailable(_)) => Ok(None),
+            Err(why) => Err(why.to_string()),
+        };
+        (own, merged)
     }
 
-    /// Bytes were written: waits where that was too fast, and says whether to give up.
+    /// Bytes were written, or a piece of a computation is done: waits where writing was too fast, and says whether to give up.
     fn pace(&self, bytes: u64) -> bool {
-        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let pause = self.rate.take(Instant::now(), bytes);
-        if !pause.is_zero() && !self.stop.is_cancelled() {
-            std::thread::sleep(pause);
+        if bytes > 0 {
+            self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+            let mut pause = self.rate.take(Instant::now(), bytes);
+            while !pause.is_zero() && !self.stop.is_cancelled() {
+                let nap = pause.min(NAP_MAX);
+                std::thread::sleep(nap);
+                pause -= nap;
+            }
         }
         self.stop.is_cancelled()
     }
 
-    fn count(&self, shard: u64, merged: Result<Result<Option<MergeDone>, NotMerged>, Failure>) {
+    /// Counts a merge that has ended, and says what is new.
+    fn note(&self, own: Key, merged: Result<Option<MergeDone>, String>, failures: &mut Failures<Key>) {
+        let (shard, _) = own;
         match merged {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(done))) => {
-                self.done.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(shard, sources = done.sources, bytes = done.bytes, "segments merged");
+            Ok(done) => {
+                if let Some(done) = done {
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(shard, sources = done.sources, bytes = done.bytes, "segments merged");
+                }
+                if failures.succeeded(&own) {
+                    tracing::info!(shard, "segments are merged again");
+                }
             }
-            Ok(Err(why)) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(shard, %why, "segments not merged");
-            }
-            Err(Failure::Unavailable(_)) => {}
             Err(why) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(shard, %why, "segments not merged");
+                match failures.failed(own, Instant::now(), &why) {
+                    true => tracing::warn!(shard, why, "segments not merged, to be tried again within the hour"),
+                    false => tracing::debug!(shard, why, "segments not merged again"),
+                }
             }
         }
     }
+}
+
+/// A replica: its shard, and its own number, which a replica that takes its place does not have.
+type Key = (u64, u64);
+
+fn key(replica: &Replica) -> Key {
+    (replica.birth.shard, replica.birth.replica)
 }
 
 /// So many bytes a second, whoever writes them.

@@ -36,6 +36,24 @@ impl Executor for Threads {
     }
 }
 
+/// Threads that ask between pieces whether to go on, and tell how many bytes were written ([`Executor::pace`]).
+pub struct Paced<'a> {
+    /// Who computes.
+    pub threads: Threads,
+    /// Who is asked, from any of them.
+    pub pace: &'a (dyn Fn(u64) -> bool + Sync),
+}
+
+impl Executor for Paced<'_> {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.threads.run(tasks, task);
+    }
+
+    fn pace(&self, bytes: u64) -> bool {
+        (self.pace)(bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Who runs the pieces of a long computation? The caller: this crate has no threads of its own.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::pace::{Stopped, go_on};
 
@@ -34,14 +35,21 @@ pub(crate) fn map<T: Send + Sync>(
     tasks: usize,
     task: impl Fn(usize) -> T + Sync,
 ) -> Result<Vec<T>, Stopped> {
-    let slots: Vec<OnceLock<Result<T, Stopped>>> = (0..tasks).map(|_| OnceLock::new()).collect();
+    let slots: Vec<OnceLock<T>> = (0..tasks).map(|_| OnceLock::new()).collect();
+    let is_stopped = AtomicBool::new(false);
     executor.run(tasks, &|number| {
-        let result = go_on(executor).map(|()| task(number));
-        let is_first = slots[number].set(result).is_ok();
+        if is_stopped.load(Ordering::Relaxed) || go_on(executor).is_err() {
+            is_stopped.store(true, Ordering::Relaxed);
+            return;
+        }
+        let is_first = slots[number].set(task(number)).is_ok();
         assert!(is_first, "piece {number} was run twice");
     });
+    if is_stopped.into_inner() {
+        return Err(Stopped);
+    }
     let results = slots.into_iter().map(OnceLock::into_inner);
-    results
+    Ok(results
         .map(|slot| slot.expect("the executor ran every piece"))
-        .collect()
+        .collect())
 }

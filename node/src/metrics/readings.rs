@@ -235,6 +235,11 @@ pub fn of_node(node: &NodeState, log: &LogStats) -> Vec<Reading> {
             "Merges of segments that failed",
             merges.failed,
         ),
+        gauge(
+            "granum_merges_failing",
+            "Replicas whose last merge failed; they are tried again within the hour",
+            merges.failing,
+        ),
         counter(
             "granum_merge_written_bytes_total",
             "Bytes written by merges, finished or not",

@@ -7,22 +7,26 @@
 //!
 //! The long part (writing, and later the table of places) holds no lock but `merging`, and waits while the replica seals;
 //! only naming and publishing, a manifest's worth of time, happens under `sealing`. An install or the end of the replica
-//! interrupts a merge and waits until it is gone, since both take its folder away.
+//! interrupts a merge, and whatever builds codes and graphs, and waits until it is gone, since both take its folder away.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use granum_index::{Index, MergeError, Merged, Moved, SegmentId, SegmentRef};
+use granum_index::{BuildError, Index, MergeError, Merged, Moved, SegmentId, SegmentRef};
 use granum_proto::internal::Manifest;
 
 use super::documents::Tag;
 use super::machine::{Driven, ShardMachine};
 use super::sealing::state_directory;
 use super::{Fault, manifest};
+use crate::threads::Paced;
 
 /// How long a merge waits before it looks again whether the replica still seals.
 const SEALING_PAUSE: Duration = Duration::from_millis(5);
+
+/// Is told now and then how many bytes were written since, may take its time, and says whether to give up.
+pub type Pace<'a> = &'a (dyn Fn(u64) -> bool + Sync);
 
 /// What a merge did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,22 +59,26 @@ impl ShardMachine {
         self.index().lacks_derived()
     }
 
-    /// Builds codes, graphs and payload indexes that segments lack; nothing while a merge runs, which builds its own. Slow: for a worker.
-    pub fn derive(&self) -> Result<(), NotMerged> {
+    /// Builds codes, graphs and payload indexes that segments lack; nothing while a merge runs, which builds its own. Slow: for a
+    /// worker. `pace` as for a [`merge`](Self::merge), but from any of the threads that build, and with 0 bytes between pieces.
+    pub fn derive(&self, pace: Pace<'_>) -> Result<(), NotMerged> {
         let _merging = match self.merging.try_lock() {
             Ok(merging) => merging,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(()),
         };
-        if !self.is_interrupted() {
-            self.index().derive(&self.options.builders).map_err(MergeError::from)?;
+        if self.is_interrupted() {
+            return Ok(());
         }
-        Ok(())
+        match self.index().derive(&self.builders(&|bytes| self.gives_up(bytes, pace))) {
+            Ok(_) | Err(BuildError::Stopped) => Ok(()),
+            Err(error) => Err(MergeError::from(error).into()),
+        }
     }
 
     /// Makes the merge that is due; `None`: none was, another runs, or `pace` gave up. Slow: for a worker. `pace` is told
     /// now and then how many bytes were written since, and may take its time.
-    pub fn merge(&self, pace: &dyn Fn(u64) -> bool) -> Result<Option<MergeDone>, NotMerged> {
+    pub fn merge(&self, pace: Pace<'_>) -> Result<Option<MergeDone>, NotMerged> {
         let _merging = match self.merging.try_lock() {
             Ok(merging) => merging,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -87,18 +95,18 @@ impl ShardMachine {
             }
             driven.mint_segment()
         };
-        let give_up = |bytes| {
-            self.wait_while_sealing();
-            self.is_interrupted() || pace(bytes)
-        };
+        let give_up = |bytes| self.gives_up(bytes, pace);
         let merged = match index.merge(&plan, next, &give_up) {
             // The plan was made a moment ago: a seal has dropped a source since.
             Err(MergeError::Stopped | MergeError::Gone { .. }) => return Ok(None),
             merged => merged?,
         };
-        // What is derived is no part of the segment: searches are right without it.
-        if let Err(error) = index.derive_merged(&merged, &self.options.builders) {
-            tracing::warn!(%error, "an index file could not be derived");
+        match index.derive_merged(&merged, &self.builders(&give_up)) {
+            Ok(_) => {}
+            // The sources have their codes and graphs: they are worth more than a segment without.
+            Err(BuildError::Stopped) => return Ok(None),
+            // What is derived is no part of the segment: searches are right without it.
+            Err(error) => tracing::warn!(%error, "an index file could not be derived"),
         }
         let done = MergeDone {
             sources: plan.segments.len(),
@@ -164,6 +172,22 @@ impl ShardMachine {
         if let Some(table) = &self.documents {
             table.end_moving(self.lock_sealing().tag);
         }
+    }
+
+    /// Who builds what is derived, as long as `pace` does not give up.
+    fn builders<'a>(&self, pace: Pace<'a>) -> Paced<'a> {
+        Paced {
+            threads: self.options.builders,
+            pace,
+        }
+    }
+
+    /// Whether to give up, having written so many bytes; writing waits while the replica seals.
+    fn gives_up(&self, bytes: u64, pace: Pace<'_>) -> bool {
+        if bytes > 0 {
+            self.wait_while_sealing();
+        }
+        self.is_interrupted() || pace(bytes)
     }
 
     fn wait_while_sealing(&self) {

@@ -1,10 +1,9 @@
 //! Does a shard's machine do what a map would do? Random commands against [`MapStore`], through seals, merges, crashes,
 //! restarts and snapshots; and the small documents that the shard's other tests are made of.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use granum_index::{Document, MergePolicy};
 use granum_model::{DocId, Filter, RequestId, Schema};
@@ -262,11 +261,12 @@ fn check_events(events: Vec<Event>) {
                 unlucky.machine().seal().unwrap();
             }
             Event::Merge(meanwhile) => {
-                let (waiting, shared) = (RefCell::new(meanwhile.into_iter()), RefCell::new(&mut world));
+                let (waiting, shared) = (Mutex::new(meanwhile.into_iter()), Mutex::new(&mut world));
                 for merging in [&unlucky, &steady] {
                     let pace = |_| {
-                        if let Some(command) = waiting.borrow_mut().next() {
-                            shared.borrow_mut().commit(command, &[&steady, &unlucky]);
+                        let command = waiting.lock().unwrap().next();
+                        if let Some(command) = command {
+                            shared.lock().unwrap().commit(command, &[&steady, &unlucky]);
                             merging.machine().seal().unwrap();
                         }
                         false

@@ -10,7 +10,8 @@
 //! to it than the row itself is: the walk gets there by way of that link. What is dropped fills places left over.
 //!
 //! Distances are squared Euclid's between 8-bit codes ([`Space`]), whose error is far below the gaps between neighbours.
-//! At the end every row is reachable from the entries: what is not is linked from the nearest row that is.
+//! At the end every row is reachable from the entries: what is not is linked from the nearest row that is ([`reach`]). Where
+//! a merged segment's largest source has a graph, rows are inserted into that instead ([`mod@extend`]).
 
 mod extend;
 mod reach;

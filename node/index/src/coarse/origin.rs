@@ -87,3 +87,6 @@ impl Origin {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,6 +210,12 @@ impl Merged {
         self.reservation.id
     }
 
+    /// The segment, open; `None`: no row was alive.
+    #[cfg(test)]
+    pub(crate) fn opened(&self) -> Option<&Segment> {
+        self.segment.as_deref()
+    }
+
     /// What it was made of, and where each row went.
     pub(crate) fn sources(&self) -> &[Source] {
         &self.sources

@@ -3,11 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use granum_index::{Builder, Document, Index, Inline, MergeError, MergePolicy, OpenError, Options, SegmentId, verify};
-use granum_model::{Dense, Distance, DocId, Filter, Schema, Vector, VectorField};
+use granum_index::{Document, MergeError, MergePolicy, OpenError, SegmentId, verify};
+use granum_model::{Dense, DocId, Filter, Vector};
 
+mod derived;
 mod held;
 use held::{Held, ROWS, dense, document, names, schema, sealed, values};
 
@@ -274,42 +274,6 @@ fn a_vector_dropped_after_the_seal_is_carried_over_until_the_next() {
             .iter()
             .all(|document| document.vector("multi").is_none())
     );
-}
-
-#[test]
-fn a_graph_is_built_before_the_merged_segment_is_seen() {
-    let directory = tempfile::tempdir().unwrap();
-    let field = VectorField {
-        distance: Distance::Euclid,
-        ..dense("dense", 16)
-    };
-    let schema = Schema {
-        vectors: vec![field],
-        ..Schema::default()
-    };
-    let options = Options {
-        builder: Builder::HnswRs,
-        ..Options::default()
-    };
-    let mut held = Held::new(directory.path(), schema.clone());
-    held.index = Arc::new(Index::open(directory.path(), schema, options, &[]).unwrap());
-    for number in 0..1_200 {
-        let vectors = document(number, 1).vectors.drain(..1).collect();
-        held.put(Document {
-            vectors,
-            ..document(number, 1)
-        });
-        if number % 600 == 599 {
-            held.seal();
-        }
-    }
-    let (plan, next) = (held.all(), held.id());
-    let merged = held.index.merge(&plan, next, &|_| false).unwrap();
-    assert_eq!(held.index.derive_merged(&merged, &Inline).unwrap(), 2);
-    held.index.remove_unreferenced(&held.manifest).unwrap();
-    held.publish(merged);
-    assert_eq!(held.index.derive(&Inline).unwrap(), 0);
-    assert!(names(directory.path()).iter().any(|name| name.contains(".graph.")));
 }
 
 #[test]

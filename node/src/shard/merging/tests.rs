@@ -190,3 +190,67 @@ fn deletes_alone_make_a_seal_worth_while_and_then_a_merge() {
         (20_000, 0, 20_000)
     );
 }
+
+/// A replica with one segment that lacks codes and a graph.
+fn sealed_without_graph(folder: &std::path::Path) -> Arc<ShardMachine> {
+    let machine = open(folder, eager());
+    let puts = (0..1500).map(|number| put(number, 0)).collect();
+    for (index, command) in (1..).zip([fence(1), write(1, 1, puts), command::seal()]) {
+        apply(&machine, index, &command);
+    }
+    machine.seal().unwrap();
+    assert!(machine.is_derive_due());
+    machine
+}
+
+/// Files below a folder that are not complete.
+fn unfinished(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let count = |path: std::path::PathBuf| match path.is_dir() {
+        true => unfinished(&path),
+        false => usize::from(path.extension().is_some_and(|ending| ending == "tmp")),
+    };
+    entries.map(count).sum()
+}
+
+#[test]
+fn a_build_that_is_given_up_leaves_no_half_file_and_is_done_the_next_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = sealed_without_graph(folder.path());
+    for asks in [0, 1, 2, 3, 5, 8, 13, 21, 34, 55] {
+        let asked = AtomicU64::new(0);
+        let pace = |_| asked.fetch_add(1, Ordering::Relaxed) >= asks;
+        machine.derive(&pace).unwrap();
+        assert_eq!(unfinished(folder.path()), 0, "after {asks} questions");
+        assert!(machine.is_derive_due(), "after {asks} questions");
+    }
+    machine.derive(&|_| false).unwrap();
+    assert!(!machine.is_derive_due());
+}
+
+#[test]
+fn a_replica_that_goes_ends_a_build_and_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = sealed_without_graph(folder.path());
+    let (begun, has_begun) = mpsc::channel();
+    let is_building = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let pace = |_| {
+                let _ = begun.send(());
+                // The next question finds the replica going.
+                while !machine.is_interrupted() {
+                    std::thread::yield_now();
+                }
+                false
+            };
+            machine.derive(&pace).unwrap();
+            is_building.store(false, Ordering::Release);
+        });
+        has_begun.recv().unwrap();
+        machine.retire();
+        assert!(machine.is_derive_due(), "it was given up");
+    });
+    assert!(!is_building.load(Ordering::Acquire));
+    assert_eq!(unfinished(folder.path()), 0);
+}

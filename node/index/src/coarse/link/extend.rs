@@ -109,6 +109,3 @@ pub(in super::super) fn extend(
     reach::connect(space, &mut links, entries, executor)?;
     Ok(links)
 }
-
-#[cfg(test)]
-mod tests;
