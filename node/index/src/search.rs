@@ -6,6 +6,7 @@
 //! reads. Dead rows fall out before their ids are read. A filter first becomes the set of rows that pass; where that set is
 //! not known and dear to find, rows are scored first and the filter is evaluated best-first ([`filtered`]).
 
+pub(crate) mod check;
 pub(crate) mod filtered;
 mod named;
 

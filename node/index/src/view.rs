@@ -8,8 +8,9 @@ use granum_model::{DocId, Filter, Vector};
 use crate::document::{Document, Place};
 use crate::error::{ReadError, SearchError};
 use crate::filter::Compiled;
-use crate::query::{Found, Query, RowRef, Usage};
+use crate::query::{Found, Query, RowHit, RowRef, Usage};
 use crate::recent::Recent;
+use crate::search::check::{self, Checked};
 use crate::search::{self, filtered};
 use crate::state::{Live, State};
 
@@ -100,6 +101,11 @@ impl View {
     /// are evaluated once a segment.
     pub fn search(&self, queries: &[Query], stop: &dyn Fn() -> bool) -> Result<Vec<Found>, SearchError> {
         queries.iter().map(|query| search::search(self, query, stop)).collect()
+    }
+
+    /// How many of the best the hits are that this view gave for `query`. Scores all rows; `stop` as above.
+    pub fn check(&self, query: &Query, hits: &[RowHit], stop: &dyn Fn() -> bool) -> Result<Checked, SearchError> {
+        check::check(self, query, hits, stop)
     }
 
     /// The document of a hit.

@@ -31,7 +31,9 @@ pub async fn search(context: &Context, request: ShardSearchRequest) -> Result<Sh
         return Err(Invalid::new("queries", "must not be empty").into());
     }
     at_most("queries", queries.len(), BATCH_QUERIES_MAX, "queries")?;
+    let shard = request.call.as_ref().map_or(0, |call| call.shard);
     let reading = Reading::begin(context, request.call).await?;
+    let recall = context.recall.clone();
     reading
         .answer(context, move |pinned, stop| {
             if pinned.epoch.epoch == 0 {
@@ -41,6 +43,9 @@ pub async fn search(context: &Context, request: ShardSearchRequest) -> Result<Sh
             let read = |(at, query)| read_query(query).map_err(|error| error.within(&format!("queries[{at}]")));
             let asked = queries.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
             let found = pinned.view.search(&asked, stop).map_err(search_failure)?;
+            for (query, found) in asked.iter().zip(&found) {
+                recall.answered(Instant::now(), shard, pinned, query, found);
+            }
             let mut outgoing = Outgoing::default();
             let mut total = v1::Usage::default();
             let mut lists = Vec::with_capacity(found.len());
