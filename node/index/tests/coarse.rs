@@ -1,4 +1,5 @@
 //! Codes and graphs against the exact scan: is what they find right, complete enough, and never changed by damage?
+//! Over 400 lines because every test asks the one sealed index that is made here.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,7 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use granum_index::{
     Bits, Builder, Document, Executor, Found, Index, Inline, Options, Params, Query, SegmentId, SegmentRef, Verify,
 };
-use granum_model::{Condition, Dense, Distance, DocId, Filter, Fine, Scalar, Schema, Vector, VectorField, VectorKind};
+use granum_model::{
+    Condition, Dense, Distance, DocId, Filter, Fine, PayloadField, PayloadKind, Scalar, Schema, Vector, VectorField,
+    VectorKind,
+};
 use hnsw_rs::prelude::{DistL2, Hnsw};
 
 const ROWS: u64 = 2500;
@@ -266,6 +270,64 @@ fn a_wanted_recall_is_had_and_a_higher_one_costs_more() {
         last = scored;
     }
     assert_eq!(last, QUERIES * ROWS, "all is not left to a walk");
+}
+
+#[test]
+fn a_certified_answer_is_the_exact_one_and_others_say_that_they_are_not() {
+    let certified = Params {
+        certified: true,
+        ef: Some(1),
+        verify: Verify::None,
+        ..Params::default()
+    };
+    let exact = Params {
+        exact: true,
+        ..Params::default()
+    };
+    for bits in Bits::ALL {
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclid, Distance::Manhattan] {
+            let sealed = sealed(40, distance, options(Builder::Granum, bits));
+            sealed.index.derive(&Threads(2)).unwrap();
+            for filter in [Filter::default(), tenth(3)] {
+                sealed.index.view().count(&filter, &|| false).unwrap();
+                for number in ROWS..ROWS + QUERIES / 4 {
+                    let truth = sealed.find(number, filter.clone(), exact);
+                    let walked = sealed.find(number, filter.clone(), Params::default());
+                    let found = sealed.find(number, filter.clone(), certified);
+                    if distance == Distance::Manhattan {
+                        assert_eq!([truth.delta, walked.delta, found.delta], [None; 3]);
+                        continue;
+                    }
+                    assert_eq!([truth.delta, walked.delta, found.delta], [Some(0.0), None, Some(1e-3)]);
+                    assert_eq!(found.hits, truth.hits, "{bits:?} {distance:?} {number}");
+                    if bits == Bits::Eight {
+                        assert!(found.usage.rows_read < ROWS / 4, "{distance:?}: {:?}", found.usage);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_without_an_index_is_named_while_documents_must_be_read_for_it() {
+    let sealed = sealed(8, Distance::Cosine, options(Builder::Scan, Bits::Four));
+    let view = sealed.index.view();
+    let unindexed = |filter: &Filter| view.unindexed(filter, &|| false).unwrap();
+    let missing = PayloadField {
+        key: "tenth".into(),
+        kind: PayloadKind::Integer,
+    };
+    assert_eq!(unindexed(&Filter::default()), []);
+    assert_eq!(unindexed(&tenth(3)), [missing]);
+    assert_eq!(view.count(&tenth(3), &|| false).unwrap(), ROWS / 10);
+    assert_eq!(unindexed(&tenth(3)), [], "the rows that pass are remembered");
+    let nobody = Condition::HasId {
+        ids: vec![DocId::Text("nobody".into())],
+    };
+    let mut both = tenth(4);
+    both.must.push(nobody);
+    assert_eq!(unindexed(&both), [], "the other condition tells");
 }
 
 #[test]

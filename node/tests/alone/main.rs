@@ -1,7 +1,8 @@
-//! What does a node do by itself, in the background? One real node, one shard.
+//! What does a node do and say by itself? One real node, one shard, no coordinator.
 
 mod merging;
 mod recall;
+mod unindexed;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +13,15 @@ use granum_model::ShardId;
 use granum_node::raft::Group;
 use granum_node::shard::{ShardMachine, command};
 use granum_node::{Config, Node};
-use granum_proto::internal::{Applied, Command, EnsureReplicaRequest, Epoch, IndexSettings, Member};
-use granum_proto::v1;
+use granum_proto::internal::shard_client::ShardClient;
+use granum_proto::internal::{
+    Applied, Command, EnsureReplicaRequest, Epoch, IndexSettings, Member, ShardCall, ShardQuery, ShardSearchRequest,
+    ShardSearchResponse,
+};
+use granum_proto::v1::{self, read_level};
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::Endpoint;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const SHARD: u64 = 7;
@@ -103,6 +109,26 @@ async fn find_metric(node: &Node, line: &str) -> Option<f64> {
     stream.read_to_string(&mut page).await.unwrap();
     let found = page.lines().find_map(|own| own.strip_prefix(line))?;
     Some(found.trim().parse().unwrap())
+}
+
+/// One query, as a coordinator asks it.
+async fn ask(node: &Node, query: ShardQuery) -> ShardSearchResponse {
+    let call = ShardCall {
+        shard: SHARD,
+        epoch: 1,
+        request_id: vec![2; 16].into(),
+        timeout_ms: 10_000,
+        read: Some(v1::ReadLevel {
+            kind: Some(read_level::Kind::Any(read_level::Any {})),
+        }),
+    };
+    let request = ShardSearchRequest {
+        call: Some(call),
+        queries: vec![query],
+    };
+    let address = format!("http://{}", node.data_address());
+    let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
+    ShardClient::new(channel).search(request).await.unwrap().into_inner()
 }
 
 fn machine(node: &Node) -> Arc<ShardMachine> {

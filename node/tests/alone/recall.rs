@@ -4,14 +4,10 @@ use granum_model::{Dense, DocId, RequestId, Vector};
 use granum_node::shard::command;
 use granum_node::{Config, Node, start};
 use granum_proto::convert;
-use granum_proto::internal::shard_client::ShardClient;
-use granum_proto::internal::{
-    Command, IndexSettings, Operation, ShardCall, ShardQuery, ShardSearchRequest, WriteBatch, operation,
-};
-use granum_proto::v1::{self, read_level, search_params};
-use tonic::transport::Endpoint;
+use granum_proto::internal::{Command, IndexSettings, Operation, ShardQuery, WriteBatch, operation};
+use granum_proto::v1::{self, search_params};
 
-use super::{SHARD, config, find_metric, found, machine, metric, propose, wait};
+use super::{SHARD, ask, config, find_metric, found, machine, metric, propose, wait};
 
 const DIMENSION: u64 = 32;
 const DOCUMENTS: u64 = 600;
@@ -70,15 +66,6 @@ fn documents() -> Command {
 
 /// Asks for the nearest of `using` by codes alone.
 async fn search(node: &Node, using: &str, number: u64) {
-    let call = ShardCall {
-        shard: SHARD,
-        epoch: 1,
-        request_id: vec![2; 16].into(),
-        timeout_ms: 10_000,
-        read: Some(v1::ReadLevel {
-            kind: Some(read_level::Kind::Any(read_level::Any {})),
-        }),
-    };
     let query = ShardQuery {
         using: using.into(),
         nearest: Some(vector(DOCUMENTS + number)),
@@ -89,14 +76,7 @@ async fn search(node: &Node, using: &str, number: u64) {
         }),
         ..ShardQuery::default()
     };
-    let request = ShardSearchRequest {
-        call: Some(call),
-        queries: vec![query],
-    };
-    let address = format!("http://{}", node.data_address());
-    let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
-    let answer = ShardClient::new(channel).search(request).await;
-    assert_eq!(answer.unwrap().into_inner().lists[0].hits.len(), 10);
+    assert_eq!(ask(node, query).await.lists[0].hits.len(), 10);
 }
 
 /// Searches until a search of that vector was checked.

@@ -8,6 +8,7 @@
 
 use super::Coarse;
 use super::codes::dense_row;
+use super::estimate::DEVIATIONS;
 use super::seek::Named;
 use crate::error::ReadError;
 use crate::executor::{Executor, map};
@@ -98,7 +99,14 @@ fn ask(
         }
         None => {
             let mut others = (0..vectors.places() as u32).filter(|place| is_other(*place));
-            coarse.scan(query, &mut others, K, f32::NEG_INFINITY, &|| false, &mut named);
+            coarse.scan(
+                query,
+                &mut others,
+                (K, DEVIATIONS),
+                f32::NEG_INFINITY,
+                &|| false,
+                &mut named,
+            );
         }
     }
     let claim = |named: Named| Claim::estimated(named.place, named.interval);
