@@ -20,8 +20,10 @@ use crate::read_level::ReadLevel;
 pub struct Answer {
     /// Best first; equal scores by id.
     pub hits: Vec<Hit>,
-    /// Coverage, session token, work done, and stages where `explain` was asked for.
+    /// Coverage, session token, work done, warnings, and stages where `explain` was asked for.
     pub info: v1::ReplyInfo,
+    /// Hits, scores and order are exact but with this probability; `None`: that is not certified.
+    pub delta: Option<f32>,
 }
 
 /// A question being put together; [`send`](Query::send) asks it.
@@ -134,6 +136,7 @@ impl Client {
         Ok(Answer {
             hits,
             info: answer.info.unwrap_or_default(),
+            delta: answer.certified.then_some(answer.delta),
         })
     }
 }
@@ -234,6 +237,12 @@ impl Query {
     /// No approximation.
     pub fn exact(mut self) -> Self {
         self.request.params.get_or_insert_default().exact = true;
+        self
+    }
+
+    /// Exact hits but with a probability that the answer states, by codes instead of by all rows.
+    pub fn certified(mut self) -> Self {
+        self.request.params.get_or_insert_default().certified = true;
         self
     }
 

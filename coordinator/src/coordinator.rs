@@ -1,6 +1,7 @@
 //! What can be asked of a cluster: the one object behind gRPC and HTTP. The messages of `granum.v1` are its language,
 //! and JSON is a spelling of them. Every method counts, times and admits its request, then makes one call.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -191,6 +192,13 @@ impl Coordinator {
             .unwrap_or_default();
         let answer = query::search::query_batch(&self.inner.context, request);
         self.serve("query_batch", &collection, answer).await
+    }
+
+    /// How many documents of a collection have a value in each indexed field; what could not be counted is left out.
+    pub async fn count_filled(&self, collection: &v1::CollectionInfo) -> Result<BTreeMap<String, u64>, Failure> {
+        let answer = query::read::count_filled(&self.inner.context, collection);
+        let answer = async { Ok(answer.await) };
+        self.serve("count_filled", &collection.name, answer).await
     }
 
     /// All collections.

@@ -96,6 +96,12 @@ pub const SETTINGS: &[Setting] = &[
         "What merges may write in a second, all shards; 0: as much as the disk takes",
     ),
     setting(
+        "recall_check_every",
+        "SEARCHES",
+        "1000",
+        "One dense search of so many is asked again, exactly, when the node is idle, for granum_recall_at_k; at most one a second; 0: none",
+    ),
+    setting(
         "worker_threads",
         "COUNT",
         "0",
@@ -173,6 +179,8 @@ pub struct Config {
     pub merge_threads: usize,
     /// Bytes, at least 1 MiB; 0: any.
     pub merge_bytes_per_second: u64,
+    /// 0: no checks.
+    pub recall_check_every: u64,
     /// 0: one a processor.
     pub worker_threads: usize,
     /// At least 1.
@@ -206,6 +214,7 @@ impl Default for Config {
             seal_bytes: 16 << 20,
             merge_threads: 1,
             merge_bytes_per_second: 64 << 20,
+            recall_check_every: 1_000,
             worker_threads: 0,
             service_threads: 2,
             raft_threads: 2,

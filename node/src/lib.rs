@@ -11,6 +11,7 @@ pub mod merging;
 pub mod metrics;
 pub mod process;
 pub mod raft;
+pub mod recall;
 pub mod service;
 pub mod shard;
 pub mod start;

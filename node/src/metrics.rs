@@ -2,10 +2,11 @@
 //! serves nothing else. (The home of prometheus here; one registry a node, never the global one.)
 //!
 //! Calls are counted as they end. Everything else is read when it is asked for, from whoever knows it ([`readings`]), so
-//! no number is kept twice. Labels are few: method, collection, shard.
+//! no number is kept twice. Labels are few: method, collection, shard, vector.
 
 mod readings;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -21,8 +22,9 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeV
 use crate::holdings::Holdings;
 use crate::merging::Merging;
 use crate::process;
+use crate::recall::ShardRecall;
 use crate::service::Context;
-use readings::{NodeState, Reading, Value};
+use readings::{NodeState, Of, Reading, Value};
 
 /// Bounds of the latency histogram, in seconds.
 const LATENCY_SECONDS: [f64; 14] = [
@@ -113,18 +115,35 @@ fn family(reading: Reading) -> Option<MetricFamily> {
         gauge.set_value(value);
         Metric::from_gauge(gauge)
     };
+    let label = |(name, value): (&str, String)| {
+        let mut label = LabelPair::default();
+        label.set_name(name.into());
+        label.set_value(value);
+        label
+    };
+    let labelled = |labels: Vec<LabelPair>, value: f64| {
+        let mut metric = gauge(value);
+        metric.set_label(labels);
+        metric
+    };
     let (kind, metrics) = match reading.value {
         Value::Gauge(value) => (MetricType::GAUGE, vec![gauge(value)]),
         Value::Shards(values) => {
-            let labelled = |(shard, value): (u64, f64)| {
-                let mut label = LabelPair::default();
-                label.set_name("shard".into());
-                label.set_value(shard.to_string());
-                let mut metric = gauge(value);
-                metric.set_label(vec![label]);
-                metric
+            let metric = |(shard, value): (u64, f64)| labelled(vec![label(("shard", shard.to_string()))], value);
+            (MetricType::GAUGE, values.into_iter().map(metric).collect())
+        }
+        Value::Vectors(values) => {
+            let metric = |Of {
+                              collection,
+                              shard,
+                              vector,
+                              value,
+                          }: Of| {
+                let shard = shard.to_string();
+                let labels = [("collection", collection), ("shard", shard), ("vector", vector)];
+                labelled(labels.map(label).into(), value)
             };
-            (MetricType::GAUGE, values.into_iter().map(labelled).collect())
+            (MetricType::GAUGE, values.into_iter().map(metric).collect())
         }
         Value::Counter(value) => {
             let mut counter = proto::Counter::default();
@@ -240,9 +259,22 @@ impl Watched {
             recent_bytes: self.holdings.recent_bytes(),
             searches: (load.waiting, load.running, load.capacity),
             merges: self.merging.stats(),
+            recall_checks: self.context.recall.counts(),
+        };
+        let names: HashMap<_, _> = replicas
+            .iter()
+            .map(|replica| (replica.birth.shard, replica.birth.collection_name.as_str()))
+            .collect();
+        let recalls = self.context.recall.recalls(|shard| names.contains_key(&shard));
+        let of = |recall: ShardRecall| Of {
+            collection: names[&recall.shard].to_owned(),
+            shard: recall.shard,
+            vector: recall.vector,
+            value: recall.recall,
         };
         let mut all = readings::of_groups(&statuses);
         all.extend(readings::of_shards(&stats));
+        all.push(readings::of_recall(recalls.into_iter().map(of).collect()));
         all.extend(readings::of_node(&state, &groups.log().stats()));
         all
     }
@@ -325,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn each_number_has_a_name_and_shards_are_its_only_label() {
+    fn each_number_has_a_name_and_says_what_it_is_of() {
         let group = crate::raft::GroupStatus {
             leader: true,
             committed: 9,
@@ -342,9 +374,16 @@ mod tests {
             recent_bytes: (1, 2),
             searches: (0, 1, 8),
             merges: crate::merging::MergeStats::default(),
+            recall_checks: (3, 1),
         };
         let mut all = readings::of_groups(&[(0, group.clone()), (42, group)]);
         all.extend(readings::of_shards(&[]));
+        all.push(readings::of_recall(vec![Of {
+            collection: "packages".into(),
+            shard: 42,
+            vector: "text".into(),
+            value: 0.75,
+        }]));
         all.extend(readings::of_node(&node, &log));
         let names: std::collections::BTreeSet<_> = all.iter().map(|reading| reading.name).collect();
         assert_eq!(names.len(), all.len(), "each once");
@@ -354,6 +393,9 @@ mod tests {
             "# TYPE granum_raft_leader gauge",
             "granum_raft_leader{shard=\"42\"} 1",
             "granum_raft_apply_lag_entries{shard=\"0\"} 2",
+            "granum_recall_at_k{collection=\"packages\",shard=\"42\",vector=\"text\"} 0.75",
+            "granum_recall_checks_total 3",
+            "granum_recall_checks_dropped_total 1",
             "granum_node_ready 1",
             "# TYPE granum_log_written_bytes_total counter",
             "granum_log_sync_duration_seconds_bucket{le=\"0.0002\"} 3",

@@ -32,6 +32,7 @@ use crate::raft::log::{Log, LogError, LogOptions};
 use crate::raft::network::Peers;
 use crate::raft::serve::Inbox;
 use crate::raft::{AddressBook, Groups, Timing};
+use crate::recall::RecallChecks;
 use crate::service::raft::RaftService;
 use crate::service::register::RegisterService;
 use crate::service::server::{DataPort, serve_raft};
@@ -247,6 +248,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
         node: identity.node,
         replicas: Replicas::default(),
         workers: Workers::start("search", threads, threads * SEARCH_QUEUE_PER_WORKER)?,
+        recall: RecallChecks::new(config.recall_check_every, stop.clone())?,
     });
     let options = shard::Options {
         seal_bytes: config.seal_bytes,
@@ -272,7 +274,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
     let inbox = Inbox::new(groups, opened.directory.path().join(INCOMING_FOLDER));
     raft.spawn(serve_raft(listeners.raft, RaftService::new(inbox)));
     let services = DataPort {
-        shards: ShardService::new(context, holdings.clone(), metrics, draining.clone()),
+        shards: ShardService::new(context.clone(), holdings.clone(), metrics, draining.clone()),
         register: RegisterService::new(holdings.clone(), joining.clone(), stop.clone()),
         requests_max: config.requests_max,
     };
@@ -280,6 +282,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
 
     holdings.open_all().await?;
     tokio::spawn(holdings.clone().supervise(stop.clone()));
+    tokio::spawn(context.recall.clone().run(merging.clone()));
     tokio::spawn(merging.run(holdings.replicas().clone()));
     tokio::spawn(joining.clone().keep_book(stop.clone()));
     tokio::spawn(joining.clone().run(stop.clone()));

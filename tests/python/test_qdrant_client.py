@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import urllib.request
 import uuid
 
 import numpy as np
@@ -152,6 +153,19 @@ def test_a_collection_lives_and_dies(client):
     assert not client.collection_exists(name)
 
 
+def test_an_answer_says_whether_it_is_certified(cluster, packages, sample):
+    def ask(params):
+        body = json.dumps({"query": sample[1][7].tolist(), "params": params}).encode()
+        request = urllib.request.Request(f"{cluster}/collections/{packages}/points/query", body, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)["result"]
+
+    exact, certified = ask({"exact": True}), ask({"certified": True})
+    assert exact["granum"]["certified"] is True and exact["granum"]["delta"] == 0
+    assert certified["granum"]["certified"] is True and 0 <= certified["granum"]["delta"] < 0.01
+    assert certified["points"] == exact["points"] and exact["granum"]["warnings"] == []
+
+
 def test_payload_indexes_change_no_answer(client, packages, sample):
     documents, _ = sample
     near = models.GeoRadius(center=models.GeoPoint(lat=52.5, lon=13.4), radius=1000.0)
@@ -177,6 +191,8 @@ def test_payload_indexes_change_no_answer(client, packages, sample):
     assert {key: index.data_type.value for key, index in schema.items()} == {
         "section": "keyword", "installed_size": "integer", "tags": "keyword", "text": "text", "place": "geo",
     }
+    filled = {key: sum(document.get(key) not in (None, []) for document in documents) for key in schema}
+    assert {key: index.points for key, index in schema.items()} == filled and filled["place"] == 0 < filled["tags"]
     assert [client.count(packages, count_filter=wanted).count for wanted in filters] == before
     client.delete_payload_index(packages, "tags")
     assert "tags" not in client.get_collection(packages).payload_schema

@@ -68,7 +68,7 @@ fn dense(values: &Dense) -> Vec<f32> {
     }
 }
 
-/// What a reply says about itself: coverage, time, work, stages.
+/// What a reply says about itself: coverage, time, work, stages, warnings.
 pub fn reply(info: &v1::ReplyInfo) -> Value {
     let coverage = info.coverage.unwrap_or_default();
     let usage = info.usage.unwrap_or_default();
@@ -88,6 +88,7 @@ pub fn reply(info: &v1::ReplyInfo) -> Value {
         },
         "stages": info.stages.iter().map(stage).collect::<Vec<_>>(),
         "shards": info.shards.iter().map(shard).collect::<Vec<_>>(),
+        "warnings": info.warnings,
     })
 }
 

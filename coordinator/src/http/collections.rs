@@ -21,8 +21,12 @@ pub async fn list(State(coordinator): State<Coordinator>) -> Response {
 /// `GET /collections/{collection}`
 pub async fn info(State(coordinator): State<Coordinator>, Path(name): Path<String>) -> Response {
     let clock = reply::Clock::start();
-    let outcome = coordinator.get_collection(v1::GetCollectionRequest { name }).await;
-    clock.reply(outcome.map(|collection| encode::collection(&collection)))
+    let outcome = async {
+        let collection = coordinator.get_collection(v1::GetCollectionRequest { name }).await?;
+        let filled = coordinator.count_filled(&collection).await?;
+        Ok(encode::collection(&collection, &filled))
+    };
+    clock.reply(outcome.await)
 }
 
 /// `GET /collections/{collection}/exists`

@@ -149,10 +149,12 @@ pub fn answer(response: v1::QueryResponse) -> Result<Answer, Failure> {
         })
     };
     let points = response.hits.into_iter().map(point).collect::<Result<_, Failure>>()?;
-    Ok(Answer {
-        points,
-        granum: response.info.as_ref().map(about),
-    })
+    let mut granum = response.info.as_ref().map(about);
+    if let Some(about) = &mut granum {
+        about["certified"] = json!(response.certified);
+        about["delta"] = json!(response.certified.then_some(response.delta));
+    }
+    Ok(Answer { points, granum })
 }
 
 /// A page of points as answers that have no score, the first `skip` left out.
@@ -176,7 +178,7 @@ pub fn unscored(response: v1::ScrollResponse, skip: u32) -> Result<Answer, Failu
     })
 }
 
-/// Coverage, token and, where asked for, usage and stages.
+/// Coverage, token, usage, warnings and, where asked for, stages.
 fn about(info: &v1::ReplyInfo) -> Value {
     let coverage = info.coverage.unwrap_or_default();
     let token: BTreeMap<String, u64> = info
@@ -205,6 +207,7 @@ fn about(info: &v1::ReplyInfo) -> Value {
             "rows_filtered": usage.rows_filtered,
         },
         "stages": stages,
+        "warnings": info.warnings,
     })
 }
 
@@ -269,7 +272,9 @@ pub fn names(collections: &[v1::CollectionInfo]) -> Value {
 }
 
 /// A collection as Qdrant describes one. There is no graph (`m` is 0: every search is exact) and no optimizer to wait for.
-pub fn collection(collection: &v1::CollectionInfo) -> Value {
+///
+/// `filled`: how many points have a value in each indexed field.
+pub fn collection(collection: &v1::CollectionInfo, filled: &BTreeMap<String, u64>) -> Value {
     let active = collection.state() == v1::collection_info::State::Active;
     let segments: u64 = collection
         .shards
@@ -288,7 +293,7 @@ pub fn collection(collection: &v1::CollectionInfo) -> Value {
         "points_count": collection.documents,
         "indexed_vectors_count": 0,
         "segments_count": segments,
-        "payload_schema": payload_schema(collection),
+        "payload_schema": payload_schema(collection, filled),
         "config": {
             "params": {
                 "vectors": dense_params(fields),
@@ -305,12 +310,12 @@ pub fn collection(collection: &v1::CollectionInfo) -> Value {
     })
 }
 
-/// Which fields of the payload have an index. How many points have the field is not counted: `points` is all of them.
-fn payload_schema(collection: &v1::CollectionInfo) -> Value {
+/// Which fields of the payload have an index, and how many points have a value there; 0 where that could not be counted.
+fn payload_schema(collection: &v1::CollectionInfo, filled: &BTreeMap<String, u64>) -> Value {
     let fields = collection.schema.iter().flat_map(|schema| &schema.payload);
     let known = fields.filter_map(|field| convert::schema::read_payload_field(field).ok());
     let by_key = known.map(|field| {
-        let schema = json!({"data_type": field.kind.name(), "points": collection.documents});
+        let schema = json!({"data_type": field.kind.name(), "points": filled.get(&field.key).unwrap_or(&0)});
         (field.key, schema)
     });
     Value::Object(by_key.collect())

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
+use granum_proto::convert;
 use granum_proto::internal::{ShardAnswer, ShardCountResponse, ShardDocuments, ShardSearchResponse};
 use granum_proto::status::Failure;
 use granum_proto::v1::{self, ReadLevel};
@@ -36,6 +37,34 @@ read_reply!(ShardSearchResponse, ShardDocuments, ShardCountResponse);
 pub(crate) struct Gathered<T> {
     pub answers: Vec<(Arc<Shard>, T)>,
     pub info: v1::ReplyInfo,
+    /// Fields that shards miss an index over, each once.
+    unindexed: Vec<v1::PayloadField>,
+}
+
+impl<T> Gathered<T> {
+    /// Says in the reply what would have made it faster.
+    pub fn warn(&mut self, collection: &str) {
+        let missing = self.unindexed.drain(..).map(|field| unindexed(&field, collection));
+        self.info.warnings.extend(missing);
+    }
+}
+
+fn unindexed(field: &v1::PayloadField, collection: &str) -> String {
+    let kind = convert::schema::read_payload_field(field).map_or("KIND", |field| field.kind.name());
+    let (name, index) = (shell_word(collection), shell_word(&format!("{}={kind}", field.key)));
+    format!(
+        "filter: there is no index over {:?}, so documents had to be read; add one: granum collection index add {name} {index}",
+        field.key
+    )
+}
+
+/// A text as one word of a shell's command.
+fn shell_word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./=".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// Calls every shard with its request.
@@ -72,11 +101,14 @@ type Answered<T> = (Arc<Shard>, Result<T, Failure>);
 fn gather<T: ReadReply>(context: &Context, answered: Vec<Answered<T>>) -> Result<Gathered<T>, Failure> {
     let mut info = new_info(answered.len());
     let mut answers = Vec::with_capacity(answered.len());
+    let mut unindexed: Vec<v1::PayloadField> = Vec::new();
     let mut failed = None;
     for (shard, answered) in answered {
         match answered {
             Ok(mut reply) => {
-                note_answer(&mut info, &shard, reply.take_answer().unwrap_or_default());
+                let mut answer = reply.take_answer().unwrap_or_default();
+                unindexed.append(&mut answer.unindexed);
+                note_answer(&mut info, &shard, answer);
                 answers.push((shard, reply));
             }
             Err(failure) => {
@@ -88,7 +120,15 @@ fn gather<T: ReadReply>(context: &Context, answered: Vec<Answered<T>>) -> Result
     }
     match failed {
         Some(failure) if answers.is_empty() => Err(failure),
-        _ => Ok(Gathered { answers, info }),
+        _ => {
+            unindexed.sort_by(|left, right| left.key.cmp(&right.key));
+            unindexed.dedup_by(|left, right| left.key == right.key);
+            Ok(Gathered {
+                answers,
+                info,
+                unindexed,
+            })
+        }
     }
 }
 
@@ -142,4 +182,27 @@ fn add_usage(sum: &mut v1::Usage, usage: v1::Usage) {
     sum.rows_read += usage.rows_read;
     sum.bytes_read += usage.bytes_read;
     sum.rows_filtered += usage.rows_filtered;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_a_command_that_can_be_pasted() {
+        let field = |key: &str| v1::PayloadField {
+            key: key.into(),
+            kind: v1::PayloadKind::Keyword.into(),
+        };
+        let said = unindexed(&field("section"), "packages");
+        assert!(
+            said.ends_with(": granum collection index add packages section=keyword"),
+            "{said}"
+        );
+        let said = unindexed(&field("diet[].food"), "it's mine");
+        assert!(
+            said.ends_with(r"index add 'it'\''s mine' 'diet[].food=keyword'"),
+            "{said}"
+        );
+    }
 }

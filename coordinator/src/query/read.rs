@@ -1,9 +1,10 @@
 //! Documents by id, documents in the order of their ids, and how many there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::future::join_all;
 use granum_model::{DocId, ShardId};
 use granum_proto::internal::{ShardCountRequest, ShardGetRequest, ShardScrollRequest};
 use granum_proto::limits;
@@ -19,6 +20,8 @@ use crate::merge;
 
 /// Documents of a page where a request names no number.
 const PAGE_DEFAULT: u32 = 10;
+/// Time to count the documents of a field, for the description of a collection.
+const COUNT_TIMEOUT_MS: u64 = 2_000;
 
 /// Documents by id, in the order asked; those that don't exist are left out.
 pub(crate) async fn get(context: &Context, request: v1::GetRequest) -> Result<v1::GetResponse, Failure> {
@@ -97,7 +100,8 @@ pub(crate) async fn scroll(context: &Context, request: v1::ScrollRequest) -> Res
         .iter()
         .map(|shard| (shard.clone(), page.clone()))
         .collect();
-    let gathered = fan_out(context, calls, &read, false, budget).await?;
+    let mut gathered = fan_out(context, calls, &read, false, budget).await?;
+    gathered.warn(collection.name());
     let mut lists = Vec::with_capacity(gathered.answers.len());
     for (shard, reply) in gathered.answers {
         lists.push(merge::read_documents(shard.id.0, reply.documents)?);
@@ -131,11 +135,38 @@ pub(crate) async fn count(context: &Context, request: v1::CountRequest) -> Resul
         .iter()
         .map(|shard| (shard.clone(), asked.clone()))
         .collect();
-    let gathered = fan_out(context, calls, &read, false, budget).await?;
+    let mut gathered = fan_out(context, calls, &read, false, budget).await?;
+    gathered.warn(collection.name());
     Ok(v1::CountResponse {
         count: gathered.answers.iter().map(|(_, reply)| reply.count).sum(),
         info: Some(timed(gathered.info, begun)),
     })
+}
+
+/// How many documents have a value in each indexed field of the payload; fields that could not be counted in a moment are
+/// left out.
+pub(crate) async fn count_filled(context: &Context, collection: &v1::CollectionInfo) -> BTreeMap<String, u64> {
+    let fields = collection.schema.iter().flat_map(|schema| &schema.payload);
+    let counts = fields.map(|field| async {
+        let is_empty = v1::Condition {
+            kind: Some(v1::condition::Kind::IsEmpty(field.key.clone())),
+        };
+        let request = v1::CountRequest {
+            info: Some(v1::RequestInfo {
+                timeout_ms: COUNT_TIMEOUT_MS,
+                ..v1::RequestInfo::default()
+            }),
+            collection: collection.name.clone(),
+            filter: Some(v1::Filter {
+                must_not: vec![is_empty],
+                ..v1::Filter::default()
+            }),
+            read: None,
+        };
+        let counted = count(context, request).await.ok()?;
+        Some((field.key.clone(), counted.count))
+    });
+    join_all(counts).await.into_iter().flatten().collect()
 }
 
 fn timed(mut info: v1::ReplyInfo, begun: Instant) -> v1::ReplyInfo {

@@ -154,7 +154,11 @@ impl Part {
             };
             (shard.clone(), request)
         });
-        let gathered = fan_out(context, calls.collect(), &self.level, self.partial, self.budget).await?;
+        let mut gathered = fan_out(context, calls.collect(), &self.level, self.partial, self.budget).await?;
+        gathered.warn(collection.name());
+        let coverage = gathered.info.coverage.unwrap_or_default();
+        let covered = (coverage.answered == coverage.asked).then_some(0.0);
+        let mut deltas: Vec<Option<f32>> = vec![covered; queries.len()];
         let mut lists: Vec<Vec<Vec<merge::RankedHit>>> = (0..queries.len()).map(|_| Vec::new()).collect();
         let mut candidates = 0;
         for (shard, reply) in gathered.answers {
@@ -165,7 +169,8 @@ impl Part {
                     shard.id, counts.0, counts.1
                 )));
             }
-            for (lists, ShardHits { hits }) in lists.iter_mut().zip(reply.lists) {
+            for ((lists, total), ShardHits { hits, delta }) in lists.iter_mut().zip(&mut deltas).zip(reply.lists) {
+                *total = sum(*total, delta);
                 candidates += hits.len();
                 lists.push(merge::read_hits(shard.id.0, hits)?);
             }
@@ -181,14 +186,20 @@ impl Part {
         let mut info = gathered.info;
         stages.list.append(&mut info.stages);
         info.micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let answer = |(asked, hits): (Asked, Vec<v1::Hit>)| {
+        let answer = |((asked, hits), delta): ((Asked, Vec<v1::Hit>), Option<f32>)| {
             let mut info = info.clone();
             if asked.explain {
                 info.stages = stages.list.clone();
             }
-            (asked.ordinal, v1::QueryResponse { hits, info: Some(info) })
+            let response = v1::QueryResponse {
+                hits,
+                info: Some(info),
+                certified: delta.is_some(),
+                delta: delta.unwrap_or(0.0),
+            };
+            (asked.ordinal, response)
         };
-        Ok(self.asked.into_iter().zip(pages).map(answer).collect())
+        Ok(self.asked.into_iter().zip(pages).zip(deltas).map(answer).collect())
     }
 
     /// The canonical vector of each query.
@@ -274,6 +285,11 @@ impl Part {
     }
 }
 
+/// Exact lists make an exact one, unless one of them is not: the probabilities of that add up.
+fn sum(delta: Option<f32>, other: Option<f32>) -> Option<f32> {
+    Some((delta? + other?).min(1.0))
+}
+
 fn dense(f32: Vec<f32>) -> v1::Vector {
     let dense = v1::DenseVector {
         f32,
@@ -318,5 +334,19 @@ impl Stages {
             candidates: candidates as u64,
         });
         self.since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_certified_if_every_shard_is() {
+        assert_eq!(sum(Some(0.0), Some(0.0)), Some(0.0));
+        assert_eq!(sum(Some(0.25), Some(0.5)), Some(0.75));
+        assert_eq!(sum(Some(0.75), Some(0.5)), Some(1.0));
+        assert_eq!(sum(Some(0.25), None), None);
+        assert_eq!(sum(None, Some(0.0)), None);
     }
 }

@@ -48,6 +48,7 @@ pub use index::{Built, Frozen, Index, Merged, Moved, Stats};
 pub use metric::score;
 pub use options::{Bits, Builder, Options};
 pub use query::{Found, Params, Query, RowHit, RowRef, Usage, Verify};
+pub use search::check::Checked;
 pub use search::filtered::matches;
 pub use segment::merge::plan::{Candidate, MergePlan, MergePolicy};
 pub use segment::verify::{PROBLEMS_MAX, Verified, verify};

@@ -32,6 +32,9 @@ pub struct Params {
     pub target_recall: Option<f32>,
     /// Which candidates' rows are read.
     pub verify: Verify,
+    /// Walk no graph, and take bounds of codes so wide that the answer is certified ([`Found::delta`]), where the distance
+    /// allows it. Stands above `ef`, `target_recall` and `verify`.
+    pub certified: bool,
 }
 
 /// Which candidates' rows are read from disk to prove their scores.
@@ -101,4 +104,7 @@ pub struct Found {
     pub hits: Vec<RowHit>,
     /// What it cost.
     pub usage: Usage,
+    /// Hits, scores and order are exact but with this probability, over the choice of the codes' rotation; 0: every row that
+    /// may be a hit was scored in full. `None`: that is not certified, as of walks, and of Manhattan, whose codes have no bound.
+    pub delta: Option<f64>,
 }

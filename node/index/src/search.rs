@@ -6,11 +6,14 @@
 //! reads. Dead rows fall out before their ids are read. A filter first becomes the set of rows that pass; where that set is
 //! not known and dear to find, rows are scored first and the filter is evaluated best-first ([`filtered`]).
 
+mod certificate;
+pub(crate) mod check;
 pub(crate) mod filtered;
 mod named;
 
 use granum_model::{DocId, Hit, VectorField};
 
+use self::certificate::Certificate;
 use crate::error::{ReadError, SearchError};
 use crate::filter::Compiled;
 use crate::fine::verify::Claim;
@@ -41,6 +44,7 @@ pub(crate) struct Search<'a> {
     /// Rows of segments whose scores are estimates: places of the vector searched.
     named: Vec<Claim<RowRef>>,
     target_recall: f32,
+    certificate: Certificate,
     usage: Usage,
 }
 
@@ -119,6 +123,7 @@ impl<'a> Search<'a> {
             best: TopK::new(query.k, query.threshold),
             named: Vec::new(),
             target_recall: query.params.target_recall.unwrap_or(view.target_recall),
+            certificate: Certificate::new(view, query, field),
             usage: Usage::default(),
         })
     }
@@ -220,6 +225,7 @@ impl Search<'_> {
         Ok(Found {
             hits,
             usage: self.usage,
+            delta: self.certificate.delta(),
         })
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use granum_model::{DocId, Filter, Vector};
+use granum_model::{DocId, Filter, PayloadField, Vector};
 
 use crate::document::{Document, Place};
 use crate::error::{ReadError, SearchError};
-use crate::filter::Compiled;
-use crate::query::{Found, Query, RowRef, Usage};
+use crate::filter::{Compiled, unindexed};
+use crate::query::{Found, Query, RowHit, RowRef, Usage};
 use crate::recent::Recent;
+use crate::search::check::{self, Checked};
 use crate::search::{self, filtered};
 use crate::state::{Live, State};
 
@@ -102,6 +103,11 @@ impl View {
         search::search(self, queries, stop)
     }
 
+    /// How many of the best the hits are that this view gave for `query`. Scores all rows; `stop` as above.
+    pub fn check(&self, query: &Query, hits: &[RowHit], stop: &dyn Fn() -> bool) -> Result<Checked, SearchError> {
+        check::check(self, query, hits, stop)
+    }
+
     /// The document of a hit.
     pub fn document(&self, row: RowRef) -> Result<Document, ReadError> {
         match self.part(row)? {
@@ -143,6 +149,31 @@ impl View {
             Part::Memory(recent) => Ok(recent.document(row.row).version),
             Part::Disk(live) => live.segment.version(row.row),
         }
+    }
+
+    /// Fields that the filter names without an index over them, if sealed documents must be read because of it: neither do
+    /// the filter's other conditions tell which pass, nor is it remembered. To be asked before the filter is evaluated.
+    pub fn unindexed(&self, filter: &Filter, stop: &dyn Fn() -> bool) -> Result<Vec<PayloadField>, SearchError> {
+        let missing = unindexed(filter, &self.schema().payload);
+        if missing.is_empty() {
+            return Ok(missing);
+        }
+        let compiled = Compiled::new(filter)?;
+        for live in &self.state.segments {
+            if live.segment.filters.get(filter).is_none() && !compiled.known(&live.segment, stop)?.is_exact() {
+                return Ok(missing);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Rows of segments, dead ones included.
+    pub fn sealed_rows(&self) -> u64 {
+        self.state
+            .segments
+            .iter()
+            .map(|live| u64::from(live.segment.rows))
+            .sum()
     }
 
     /// How many live documents pass the filter.

@@ -1,4 +1,5 @@
 //! Codes and graphs against the exact scan: is what they find right, complete enough, and never changed by damage?
+//! Over 400 lines because every test asks the one sealed index that is made here.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,7 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use granum_index::{
     Bits, Builder, Document, Executor, Found, Index, Inline, Options, Params, Query, SegmentId, SegmentRef, Verify,
 };
-use granum_model::{Condition, Dense, Distance, DocId, Filter, Fine, Scalar, Schema, Vector, VectorField, VectorKind};
+use granum_model::{
+    Condition, Dense, Distance, DocId, Filter, Fine, PayloadField, PayloadKind, Scalar, Schema, Vector, VectorField,
+    VectorKind,
+};
 use hnsw_rs::prelude::{DistL2, Hnsw};
 
 const ROWS: u64 = 2500;
@@ -310,6 +314,64 @@ fn a_wanted_recall_is_had_and_a_higher_one_costs_more() {
 }
 
 #[test]
+fn a_certified_answer_is_the_exact_one_and_others_say_that_they_are_not() {
+    let certified = Params {
+        certified: true,
+        ef: Some(1),
+        verify: Verify::None,
+        ..Params::default()
+    };
+    let exact = Params {
+        exact: true,
+        ..Params::default()
+    };
+    for bits in Bits::ALL {
+        for distance in [Distance::Cosine, Distance::Dot, Distance::Euclid, Distance::Manhattan] {
+            let sealed = sealed(40, distance, options(Builder::Granum, bits));
+            sealed.index.derive(&Threads(2)).unwrap();
+            for filter in [Filter::default(), tenth(3)] {
+                sealed.index.view().count(&filter, &|| false).unwrap();
+                for number in ROWS..ROWS + QUERIES / 4 {
+                    let truth = sealed.find(number, filter.clone(), exact);
+                    let walked = sealed.find(number, filter.clone(), Params::default());
+                    let found = sealed.find(number, filter.clone(), certified);
+                    if distance == Distance::Manhattan {
+                        assert_eq!([truth.delta, walked.delta, found.delta], [None; 3]);
+                        continue;
+                    }
+                    assert_eq!([truth.delta, walked.delta, found.delta], [Some(0.0), None, Some(1e-3)]);
+                    assert_eq!(found.hits, truth.hits, "{bits:?} {distance:?} {number}");
+                    if bits == Bits::Eight {
+                        assert!(found.usage.rows_read < ROWS / 4, "{distance:?}: {:?}", found.usage);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_field_without_an_index_is_named_while_documents_must_be_read_for_it() {
+    let sealed = sealed(8, Distance::Cosine, options(Builder::Scan, Bits::Four));
+    let view = sealed.index.view();
+    let unindexed = |filter: &Filter| view.unindexed(filter, &|| false).unwrap();
+    let missing = PayloadField {
+        key: "tenth".into(),
+        kind: PayloadKind::Integer,
+    };
+    assert_eq!(unindexed(&Filter::default()), []);
+    assert_eq!(unindexed(&tenth(3)), [missing]);
+    assert_eq!(view.count(&tenth(3), &|| false).unwrap(), ROWS / 10);
+    assert_eq!(unindexed(&tenth(3)), [], "the rows that pass are remembered");
+    let nobody = Condition::HasId {
+        ids: vec![DocId::Text("nobody".into())],
+    };
+    let mut both = tenth(4);
+    both.must.push(nobody);
+    assert_eq!(unindexed(&both), [], "the other condition tells");
+}
+
+#[test]
 fn fewer_proofs_read_fewer_rows() {
     let sealed = sealed(96, Distance::Cosine, options(Builder::Granum, Bits::Two));
     sealed.index.derive(&Inline).unwrap();
@@ -326,6 +388,109 @@ fn fewer_proofs_read_fewer_rows() {
     assert!(all.0 >= 0.97 && bound.0 >= 0.97, "{all:?} {bound:?}");
     assert!(bound.1 < all.1 && none.1 == 0, "{all:?} {bound:?} {none:?}");
     assert!(none.0 > 0.6 && none.0 < bound.0, "{none:?} {bound:?}");
+}
+
+/// Recall as [`granum_index::View::check`] has it, held against a count over all documents; documents that are not among
+/// those asked of are written while the answers are checked.
+#[track_caller]
+fn checked_recall(sealed: &Sealed, filter: &Filter, params: Params) -> f64 {
+    let field = &schema(sealed.dimension, sealed.distance).vectors[0];
+    let of = |number| Vector::Dense(Dense::F32(vector(sealed.dimension, sealed.distance, number)));
+    let score = |query: &Query, number| granum_index::score(field, &query.vector, &of(number)).unwrap().unwrap();
+    let (mut wanted, mut found) = (0, 0);
+    for number in ROWS..ROWS + QUERIES {
+        let query = sealed.query(number, filter.clone(), params);
+        let view = sealed.index.view();
+        let hits = view
+            .search(std::slice::from_ref(&query), &|| false)
+            .unwrap()
+            .remove(0)
+            .hits;
+        let passing = view.scan(filter, None, ROWS as usize, &|| false).unwrap();
+        let number_of = |id: &DocId| match id {
+            DocId::Number(number) => *number,
+            other => panic!("{other:?} is no number"),
+        };
+        let mut scores: Vec<f32> = passing.iter().map(|(id, _)| score(&query, number_of(id))).collect();
+        scores.sort_by(|left, right| right.total_cmp(left));
+        let best = K.min(scores.len());
+        let has_found = hits
+            .iter()
+            .filter(|hit| score(&query, number_of(&hit.hit.id)) >= scores[best - 1])
+            .count();
+
+        let gone = passing[number as usize % passing.len()].0.clone();
+        let place = view.find(&gone).unwrap();
+        assert!(
+            sealed.index.delete(&gone, place),
+            "deletes between answer and check are no misses"
+        );
+        let checked = view.check(&query, &hits, &|| false).unwrap();
+        assert_eq!((checked.wanted, checked.found), (best, has_found));
+        (wanted, found) = (wanted + best, found + has_found);
+    }
+    found as f64 / wanted as f64
+}
+
+#[test]
+fn a_check_sees_what_was_missed_and_only_that() {
+    let sealed = sealed(96, Distance::Cosine, options(Builder::Granum, Bits::One));
+    sealed.index.derive(&Threads(2)).unwrap();
+    let exact = Params {
+        exact: true,
+        ..Params::default()
+    };
+    let narrow = Params {
+        ef: Some(1),
+        ..Params::default()
+    };
+    let unproved = Params {
+        verify: Verify::None,
+        ..Params::default()
+    };
+    for filter in [Filter::default(), tenth(3)] {
+        assert_eq!(checked_recall(&sealed, &filter, exact), 1.0);
+        let recall = checked_recall(&sealed, &filter, unproved);
+        assert!(recall > 0.1 && recall < 0.95, "{filter:?}: {recall}");
+    }
+    let recall = checked_recall(&sealed, &Filter::default(), narrow);
+    assert!(recall > 0.1 && recall < 0.99, "{recall}");
+}
+
+#[test]
+fn of_equal_scores_any_document_is_right() {
+    let equal = vector(8, Distance::Cosine, 1);
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), schema(8, Distance::Cosine), Options::default(), &[]).unwrap();
+    for number in 0..20 {
+        let document = Document {
+            id: DocId::Number(number),
+            version: number + 1,
+            payload: Arc::from(&b"{}"[..]),
+            vectors: vec![("v".into(), Vector::Dense(Dense::F32(equal.clone())))],
+        };
+        index.insert(document, None).unwrap();
+    }
+    let view = index.view();
+    let ask = |k| Query {
+        using: "v".into(),
+        vector: Vector::Dense(Dense::F32(equal.clone())),
+        filter: Filter::default(),
+        k,
+        threshold: None,
+        exclude: None,
+        params: Params::default(),
+    };
+    let all = view.search(&[ask(20)], &|| false).unwrap().remove(0).hits;
+    let check = |hits: &[granum_index::RowHit]| view.check(&ask(5), hits, &|| false).unwrap().recall();
+    assert_eq!(check(&all[15..]), Some(1.0));
+    assert_eq!(check(&all[15..18]), Some(0.6), "but each counts once");
+    let none = view.check(&ask(0), &[], &|| false).unwrap();
+    assert_eq!(none.recall(), None, "there was nothing to find");
+    assert!(matches!(
+        view.check(&ask(5), &all[..5], &|| true),
+        Err(granum_index::SearchError::Stopped)
+    ));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which numbers are read off a node each time somebody asks, and what are they called? One name for one number, as
-//! Prometheus has it: unit last, `_total` for what only grows. The only label is `shard`, and a node holds a bounded number
-//! of those (`REPLICAS_MAX` in `holdings`).
+//! Prometheus has it: unit last, `_total` for what only grows. The label is `shard`, and a node holds a bounded number of
+//! those (`REPLICAS_MAX` in `holdings`); what differs by vector names that too, and the collection.
 
 use crate::merging::MergeStats;
 use crate::raft::GroupStatus;
@@ -25,6 +25,8 @@ pub enum Value {
     Counter(f64),
     /// A state of each shard, by its id.
     Shards(Vec<(u64, f64)>),
+    /// A state of each vector of each shard.
+    Vectors(Vec<Of>),
     /// How often something took how long.
     Durations {
         /// Upper bounds in seconds, with the number of times at or below each.
@@ -34,6 +36,18 @@ pub enum Value {
         /// Seconds altogether.
         seconds: f64,
     },
+}
+
+/// A state of one vector.
+pub struct Of {
+    /// Name of the collection.
+    pub collection: String,
+    /// The shard.
+    pub shard: u64,
+    /// Name of the vector.
+    pub vector: String,
+    /// The state.
+    pub value: f64,
 }
 
 /// State of a node that is neither its log's nor a shard's.
@@ -52,6 +66,8 @@ pub struct NodeState {
     pub searches: (usize, usize, usize),
     /// What was merged.
     pub merges: MergeStats,
+    /// Searches asked again for their recall, and those that were to be and were not.
+    pub recall_checks: (u64, u64),
 }
 
 type Named<T> = (&'static str, &'static str, fn(&T) -> u64);
@@ -162,6 +178,15 @@ pub fn of_shards(shards: &[(u64, ShardStats)]) -> Vec<Reading> {
     by_shard(OF_A_SHARD, shards)
 }
 
+/// Recall of each vector that was checked.
+pub fn of_recall(vectors: Vec<Of>) -> Reading {
+    Reading {
+        name: "granum_recall_at_k",
+        help: "Share of the exact k best that searches found: moving mean of those asked again",
+        value: Value::Vectors(vectors),
+    }
+}
+
 fn by_shard<T>(named: &[Named<T>], all: &[(u64, T)]) -> Vec<Reading> {
     let reading = |(name, help, read): &Named<T>| Reading {
         name,
@@ -244,6 +269,16 @@ pub fn of_node(node: &NodeState, log: &LogStats) -> Vec<Reading> {
             "granum_merge_written_bytes_total",
             "Bytes written by merges, finished or not",
             merges.written_bytes,
+        ),
+        counter(
+            "granum_recall_checks_total",
+            "Searches asked again, exactly",
+            node.recall_checks.0,
+        ),
+        counter(
+            "granum_recall_checks_dropped_total",
+            "Searches that were to be asked again and were not, because the node had no time",
+            node.recall_checks.1,
         ),
         gauge(
             "granum_log_disk_bytes",

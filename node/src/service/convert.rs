@@ -60,6 +60,7 @@ fn read_params(params: v1::SearchParams) -> Result<Params, Invalid> {
             search_params::Verify::Bound => Verify::Bound,
             search_params::Verify::None => Verify::None,
         },
+        certified: params.certified,
     })
 }
 

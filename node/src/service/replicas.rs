@@ -8,6 +8,7 @@ use granum_proto::limits::{Invalid, TIMEOUT_MS_MAX};
 use granum_proto::status::Failure;
 
 use crate::raft::Group;
+use crate::recall::RecallChecks;
 use crate::shard::ShardMachine;
 use crate::worker::Workers;
 
@@ -19,6 +20,8 @@ pub struct Context {
     pub replicas: Replicas,
     /// Where searches and other work of more than 500 us runs.
     pub workers: Workers,
+    /// Told of every answer.
+    pub recall: Arc<RecallChecks>,
 }
 
 /// One replica of a shard: its documents, and the group that agrees on them.

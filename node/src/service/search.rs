@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use granum_index::{RowRef, SearchError};
-use granum_model::{DocId, Filter, hit};
+use granum_model::{DocId, Filter, PayloadField, hit};
 use granum_proto::convert;
 use granum_proto::internal::{
     ShardAnswer, ShardCall, ShardCountRequest, ShardCountResponse, ShardDocuments, ShardGetRequest, ShardHits,
@@ -24,6 +24,9 @@ use super::select::Selected;
 use crate::raft::Barrier;
 use crate::shard::Pinned;
 
+/// Sealed rows of a shard from which a missing payload index is worth a word.
+const UNINDEXED_ROWS_MIN: u64 = 2_000;
+
 /// The k best of each query.
 pub async fn search(context: &Context, request: ShardSearchRequest) -> Result<ShardSearchResponse, Failure> {
     let queries = request.queries;
@@ -31,18 +34,23 @@ pub async fn search(context: &Context, request: ShardSearchRequest) -> Result<Sh
         return Err(Invalid::new("queries", "must not be empty").into());
     }
     at_most("queries", queries.len(), BATCH_QUERIES_MAX, "queries")?;
+    let shard = request.call.as_ref().map_or(0, |call| call.shard);
     let reading = Reading::begin(context, request.call).await?;
+    let recall = context.recall.clone();
     reading
         .answer(context, move |pinned, stop| {
             if pinned.epoch.epoch == 0 {
                 let lists = vec![ShardHits::default(); queries.len()];
-                return Ok((lists, v1::Usage::default()));
+                return Ok((lists, Told::default()));
             }
             let read = |(at, query)| read_query(query).map_err(|error| error.within(&format!("queries[{at}]")));
             let asked = queries.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+            let mut told = Told::of_filters(pinned, asked.iter().map(|query| &query.filter), stop)?;
             let found = pinned.view.search(&asked, stop).map_err(search_failure)?;
+            for (query, found) in asked.iter().zip(&found) {
+                recall.answered(Instant::now(), shard, pinned, query, found);
+            }
             let mut outgoing = Outgoing::default();
-            let mut total = v1::Usage::default();
             let mut lists = Vec::with_capacity(found.len());
             for (query, found) in queries.iter().zip(found) {
                 assert!(
@@ -52,7 +60,7 @@ pub async fn search(context: &Context, request: ShardSearchRequest) -> Result<Sh
                     }),
                     "hits leave in their promised order, none twice"
                 );
-                usage::add(&mut total, found.usage);
+                usage::add(&mut told.usage, found.usage);
                 let selected = Selected::new(query.with_payload.as_ref(), query.with_vectors.as_ref())?;
                 let hits = found
                     .hits
@@ -60,9 +68,10 @@ pub async fn search(context: &Context, request: ShardSearchRequest) -> Result<Sh
                     .map(|found| outgoing.hit(&pinned.view, found, &selected));
                 lists.push(ShardHits {
                     hits: hits.collect::<Result<_, _>>()?,
+                    delta: found.delta.map(|delta| delta as f32),
                 });
             }
-            Ok((lists, total))
+            Ok((lists, told))
         })
         .await
         .map(|(answer, lists)| ShardSearchResponse {
@@ -97,7 +106,7 @@ pub async fn get(context: &Context, request: ShardGetRequest) -> Result<ShardDoc
                     documents.push(outgoing.document(document, &selected)?);
                 }
             }
-            Ok((documents, v1::Usage::default()))
+            Ok((documents, Told::default()))
         })
         .await
         .map(|(answer, documents)| ShardDocuments {
@@ -123,6 +132,7 @@ pub async fn scroll(context: &Context, request: ShardScrollRequest) -> Result<Sh
     let reading = Reading::begin(context, request.call).await?;
     reading
         .answer(context, move |pinned, stop| {
+            let told = Told::of_filters(pinned, [&filter], stop)?;
             let rows = pinned
                 .view
                 .scan(&filter, from.as_ref(), limit, stop)
@@ -139,7 +149,7 @@ pub async fn scroll(context: &Context, request: ShardScrollRequest) -> Result<Sh
                 }
                 documents.push(outgoing.row(&pinned.view, row, &selected)?);
             }
-            Ok((documents, v1::Usage::default()))
+            Ok((documents, told))
         })
         .await
         .map(|(answer, documents)| ShardDocuments {
@@ -154,8 +164,9 @@ pub async fn count(context: &Context, request: ShardCountRequest) -> Result<Shar
     let reading = Reading::begin(context, request.call).await?;
     reading
         .answer(context, move |pinned, stop| {
+            let told = Told::of_filters(pinned, [&filter], stop)?;
             let count = pinned.view.count(&filter, stop).map_err(search_failure)?;
-            Ok((count, v1::Usage::default()))
+            Ok((count, told))
         })
         .await
         .map(|(answer, count)| ShardCountResponse {
@@ -175,6 +186,39 @@ pub(super) fn matching(
     let rows = pinned.view.scan(filter, from, limit, stop).map_err(search_failure)?;
     let with_version = |(_, row): (DocId, RowRef)| pinned.view.id(row).map_err(read_failure);
     rows.into_iter().map(with_version).collect()
+}
+
+/// What an answer tells about how it was found.
+#[derive(Default)]
+pub(super) struct Told {
+    usage: v1::Usage,
+    /// Fields without an index because of which documents are read, where those are many.
+    unindexed: Vec<PayloadField>,
+}
+
+impl Told {
+    /// Before those filters are evaluated.
+    fn of_filters<'a>(
+        pinned: &Pinned,
+        filters: impl IntoIterator<Item = &'a Filter>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Told, Failure> {
+        let mut told = Told::default();
+        if pinned.view.sealed_rows() < UNINDEXED_ROWS_MIN {
+            return Ok(told);
+        }
+        let mut last = None;
+        for filter in filters {
+            if last != Some(filter) {
+                let missing = pinned.view.unindexed(filter, stop).map_err(search_failure)?;
+                told.unindexed.extend(missing);
+            }
+            last = Some(filter);
+        }
+        told.unindexed.sort_by(|left, right| left.key.cmp(&right.key));
+        told.unindexed.dedup_by(|left, right| left.key == right.key);
+        Ok(told)
+    }
 }
 
 /// A read that has its view.
@@ -220,7 +264,7 @@ impl Reading {
     pub async fn answer<T, F>(self, context: &Context, ask: F) -> Result<(ShardAnswer, T), Failure>
     where
         T: Send + 'static,
-        F: FnOnce(&Pinned, &dyn Fn() -> bool) -> Result<(T, v1::Usage), Failure> + Send + 'static,
+        F: FnOnce(&Pinned, &dyn Fn() -> bool) -> Result<(T, Told), Failure> + Send + 'static,
     {
         let Reading {
             pinned,
@@ -238,8 +282,13 @@ impl Reading {
         let caller = Caller::default();
         let gone = caller.gone.clone();
         let job = move || ask(&pinned, &|| gone.load(Ordering::Relaxed) || Instant::now() >= deadline);
-        let (answered, usage) = context.workers.run(deadline, job).await??;
-        answer.usage = Some(usage);
+        let (answered, told) = context.workers.run(deadline, job).await??;
+        answer.usage = Some(told.usage);
+        answer.unindexed = told
+            .unindexed
+            .iter()
+            .map(convert::schema::write_payload_field)
+            .collect();
         Ok((answer, answered))
     }
 }

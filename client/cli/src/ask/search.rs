@@ -55,6 +55,9 @@ pub struct Search {
     /// No approximation
     #[arg(long)]
     exact: bool,
+    /// Exact but with a probability that is stated, by codes; costs less than --exact
+    #[arg(long)]
+    certified: bool,
     /// How fresh: linearizable, any, or bounded:MS; the collection's default otherwise
     #[arg(long, value_name = "LEVEL", value_parser = read_level)]
     read: Option<ReadLevel>,
@@ -83,6 +86,8 @@ pub async fn search(command: Search) -> anyhow::Result<()> {
     let taken = started.elapsed();
     if output.json {
         let mut object = json::reply(&answer.info);
+        object["certified"] = answer.delta.is_some().into();
+        object["delta"] = answer.delta.into();
         object["hits"] = answer.hits.iter().map(json::hit).collect();
         output.json(&object)?;
         return Ok(());
@@ -93,6 +98,9 @@ pub async fn search(command: Search) -> anyhow::Result<()> {
             "warning: only {} of {} shards answered",
             coverage.answered, coverage.asked
         ));
+    }
+    for warning in &answer.info.warnings {
+        note(&format!("warning: {warning}"));
     }
     let payloads: Vec<Value> = answer.hits.iter().map(|hit| json::payload(&hit.payload_json)).collect();
     let fields = shown(&command.fields, &payloads);
@@ -131,6 +139,9 @@ fn asked(command: &Search, query: Query) -> anyhow::Result<Query> {
     }
     if command.exact {
         query = query.exact();
+    }
+    if command.certified {
+        query = query.certified();
     }
     if command.partial {
         query = query.partial();

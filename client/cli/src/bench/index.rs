@@ -168,6 +168,7 @@ impl Command {
                 Proof::Bound => Verify::Bound,
                 Proof::None => Verify::None,
             },
+            certified: false,
         }
     }
 

@@ -104,7 +104,7 @@ fn nearest(node: &Node<'_>) -> Result<Kind, Invalid> {
 }
 
 fn params(node: &Node<'_>) -> Result<v1::SearchParams, Invalid> {
-    let known = ["hnsw_ef", "exact", "target_recall"];
+    let known = ["hnsw_ef", "exact", "target_recall", "certified"];
     let without_effect = ["quantization", "indexed_only", "acorn"];
     let object = node.object(&[&known[..], &without_effect[..], &["idf"]].concat())?;
     object.refuse(&["idf"], "not supported by Granum")?;
@@ -113,6 +113,9 @@ fn params(node: &Node<'_>) -> Result<v1::SearchParams, Invalid> {
         ef: object.get("hnsw_ef").map_or(Ok(0), |ef| ef.whole_u32())?,
         target_recall: object.get("target_recall").map_or(Ok(0.0), |recall| recall.single())?,
         verify: v1::search_params::Verify::Unspecified.into(),
+        certified: object
+            .get("certified")
+            .map_or(Ok(false), |certified| certified.boolean())?,
     })
 }
 

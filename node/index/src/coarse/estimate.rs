@@ -61,7 +61,9 @@ impl Estimator {
 
     /// Where the score lies, in the units of exact scores.
     pub fn interval(&self, factors: Factors, score: f32, deviations: f32) -> ScoreInterval {
-        let error = deviations * self.deviation(factors, score);
+        // A bound that is to hold of all rows must not trust the cosine more than it trusts the score.
+        let doubt = if deviations > DEVIATIONS { deviations } else { 1.0 };
+        let error = deviations * self.deviation(factors, score, doubt);
         match self.distance {
             _ if !error.is_finite() || !score.is_finite() => ScoreInterval {
                 estimate: 0.0,
@@ -102,8 +104,9 @@ impl Estimator {
         }
     }
 
-    /// One standard deviation of an estimate, in the units of an estimated score.
-    pub fn deviation(&self, factors: Factors, score: f32) -> f32 {
+    /// One standard deviation of an estimate, in the units of an estimated score; the cosine is taken `doubt` of its own
+    /// deviations nearer to 0 than the estimate says.
+    pub fn deviation(&self, factors: Factors, score: f32, doubt: f32) -> f32 {
         let lengths = factors.norm * self.norm;
         if lengths <= 0.0 {
             return 0.0;
@@ -116,7 +119,7 @@ impl Estimator {
         let product = (score - self.constant + length) / self.per_product;
         // The cosine is an estimate too: the bound must not shrink because this one happens to be large.
         let sigma = factors.error / (self.per_product * factors.norm);
-        let cosine = ((product / lengths).abs().min(1.0) - sigma).max(0.0);
+        let cosine = ((product / lengths).abs().min(1.0) - doubt * sigma).max(0.0);
         let code = factors.error * self.norm * (1.0 - cosine * cosine).sqrt();
         let rounding = self.per_product * self.step * ROUNDING * factors.norm;
         (code * code + rounding * rounding).sqrt()

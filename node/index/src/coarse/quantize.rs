@@ -229,7 +229,7 @@ mod tests {
                     let norms = quantizer.has_lengths().then_some(&norms[..]);
                     simd::finish(&[code_sum], &[0], &[factors.scale], norms, estimator.line(), &mut score);
                     let score = score[0];
-                    let deviation = f64::from(estimator.deviation(*factors, score));
+                    let deviation = f64::from(estimator.deviation(*factors, score, 1.0));
                     let off = f64::from(score) - exact(distance, &query, row);
                     bias += off;
                     let error = off / deviation;

@@ -8,6 +8,7 @@
 
 use super::Coarse;
 use super::codes::dense_row;
+use super::estimate::DEVIATIONS;
 use super::seek::Named;
 use crate::error::{BuildError, ReadError};
 use crate::executor::{Executor, map};
@@ -101,7 +102,8 @@ fn ask(
         }
         None => {
             // Of the K + 1 best of all, at least K are others.
-            coarse.scan(query, None, K + 1, f32::NEG_INFINITY, &|| false, &mut named);
+            let reach = (K + 1, DEVIATIONS);
+            coarse.scan(query, None, reach, f32::NEG_INFINITY, &|| false, &mut named);
             named.retain(|named| is_other(named.place));
         }
     }

@@ -161,13 +161,13 @@ impl Coarse {
     }
 
     /// Scores all places, or those `among` them, by their codes; adds those that may be among the `k` best of them and of
-    /// what reaches `floor`.
+    /// what reaches `floor`, where scores lie within so many `deviations` of their estimates.
     /// Returns how many were scored; `None`: the codes are damaged, or `stop` said so.
     pub fn scan(
         &self,
         query: &[f32],
         among: Option<&Places>,
-        k: usize,
+        (k, deviations): (usize, f32),
         floor: f32,
         stop: &dyn Fn() -> bool,
         named: &mut Vec<Named>,
@@ -185,7 +185,7 @@ impl Coarse {
             } = seeker;
             estimator.prepare(self.codes.quantizer(), query);
             best.clear();
-            let widest = DEVIATIONS * estimator.widest(rows.largest());
+            let widest = deviations * estimator.widest(rows.largest());
             let (mut floor, mut scored, first) = (floor, 0, named.len());
             let mut next_stop = 0;
             let mut blocks = Blocks::new(rows.places(), among);
@@ -209,7 +209,7 @@ impl Coarse {
                 // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
                 simd::above(scores, (estimator.inward(floor) - widest).next_down(), good);
                 for (score, place) in good.iter().map(|at| (&scores[*at as usize], &tile[*at as usize])) {
-                    let interval = estimator.interval(rows.factors(*place), *score, DEVIATIONS);
+                    let interval = estimator.interval(rows.factors(*place), *score, deviations);
                     if interval.upper() < floor {
                         continue;
                     }

@@ -13,6 +13,7 @@ pub(crate) mod geo;
 pub(crate) mod known;
 pub(crate) mod path;
 mod payload;
+mod unindexed;
 pub(crate) mod value;
 
 use granum_model::{Condition, DocId, Filter};
@@ -21,6 +22,7 @@ use serde_json::Value;
 use crate::error::{ReadError, SearchError};
 use condition::Test;
 pub(crate) use payload::Fields;
+pub(crate) use unindexed::unindexed;
 
 /// Whether every path of a filter can be read: what a service checks before it accepts one.
 pub fn check(filter: &Filter) -> Result<(), SearchError> {

@@ -152,6 +152,9 @@ impl Search<'_> {
     fn plan(&self, ground: &Ground<'_>) -> Plan {
         let coarse = ground.coarse;
         let measured = || coarse.width(self.target_recall, self.wanted());
+        if self.certificate.is_wanted() {
+            return Plan::Scan;
+        }
         let Some(width) = self.query.params.ef.map(|ef| ef as usize).or_else(measured) else {
             return Plan::Scan;
         };
@@ -205,12 +208,15 @@ impl Search<'_> {
         };
         self.usage.rows_scored += walked.unwrap_or(0);
         if walked.is_some() && named.len() as u64 >= ground.hits().min(k as u64) {
+            self.certificate.walked();
             return Ok(());
         }
         named.clear();
         let alive = (passing.is_none() && !everywhere).then(|| self.alive(live, file));
         let among = passing.or(alive.as_deref());
-        let scored = coarse.scan(query, among, k, self.best.worst(), self.stop, named);
+        let reach = (k, self.certificate.deviations());
+        let scored = coarse.scan(query, among, reach, self.best.worst(), self.stop, named);
+        self.certificate.scanned();
         self.usage.rows_scored += scored.ok_or(SearchError::Stopped)?;
         Ok(())
     }
@@ -244,7 +250,8 @@ impl Search<'_> {
             .collect();
         let part = |item: &RowRef| parts[item.part as usize].expect("only segments with the vector name candidates");
         // An excluded document may be among the k: only known scores leave it out in time. Manhattan has no bounds.
-        let must_read = self.query.exclude.is_some() || self.field.distance == Distance::Manhattan;
+        let has_no_bounds = self.field.distance == Distance::Manhattan;
+        let must_read = self.query.exclude.is_some() || has_no_bounds || self.certificate.is_wanted();
         let verify = if must_read {
             Verify::All
         } else {

@@ -1,0 +1,178 @@
+//! Which answers are drawn, how long they wait, and what comes of them; time is an argument.
+
+use granum_index::{Document, Index, Options, Params};
+use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorField};
+use granum_proto::internal::Epoch;
+
+use super::*;
+
+const SHARD: u64 = 7;
+const DOCUMENTS: u64 = 20;
+
+/// Documents on a line, in memory.
+struct Line {
+    pinned: Pinned,
+    _directory: tempfile::TempDir,
+}
+
+fn place(number: u64) -> Vector {
+    Vector::Dense(Dense::F32(vec![number as f32]))
+}
+
+impl Line {
+    fn new() -> Line {
+        let field = VectorField {
+            name: "v".into(),
+            kind: VectorKind::Dense { dimension: 1 },
+            distance: Distance::Euclid,
+            fine: Fine::F32,
+            embedder: None,
+        };
+        let schema = Schema {
+            vectors: vec![field],
+            ..Schema::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let index = Index::open(directory.path(), schema.clone(), Options::default(), &[]).unwrap();
+        for number in 0..DOCUMENTS {
+            let document = Document {
+                id: DocId::Number(number),
+                version: number + 1,
+                payload: Arc::from(&b"{}"[..]),
+                vectors: vec![("v".into(), place(number))],
+            };
+            index.insert(document, None).unwrap();
+        }
+        let pinned = Pinned {
+            view: index.view(),
+            documents: None,
+            applied_index: 1,
+            sequence: DOCUMENTS,
+            epoch: Epoch::default(),
+            schema: Arc::new(schema),
+        };
+        Line {
+            pinned,
+            _directory: directory,
+        }
+    }
+
+    /// A query for the first `k`, and an answer that found only some of them.
+    fn answer(&self, k: usize, found: usize) -> (Query, Found) {
+        let query = Query {
+            using: "v".into(),
+            vector: place(0),
+            filter: Filter::default(),
+            k,
+            threshold: None,
+            exclude: None,
+            params: Params::default(),
+        };
+        let mut answer = self
+            .pinned
+            .view
+            .search(std::slice::from_ref(&query), &|| false)
+            .unwrap();
+        let mut answer = answer.remove(0);
+        answer.hits.truncate(found);
+        (query, answer)
+    }
+}
+
+fn checks(every: u64) -> Arc<RecallChecks> {
+    RecallChecks::new(every, CancellationToken::new()).unwrap()
+}
+
+#[test]
+fn what_answers_missed_is_the_recall_and_writes_since_are_not() {
+    let (line, checks, mut now) = (Line::new(), checks(1), Instant::now());
+    for found in [10, 5, 0] {
+        let (query, answer) = line.answer(10, found);
+        checks.answered(now, SHARD, &line.pinned, &query, &answer);
+        checks.check(&checks.take(now, true).expect("it was drawn"));
+        now += DRAW_INTERVAL * 100;
+    }
+    let recall = ShardRecall {
+        shard: SHARD,
+        vector: "v".into(),
+        recall: 0.5,
+    };
+    assert_eq!(checks.recalls(|shard| shard == SHARD), [recall]);
+    assert_eq!(checks.counts(), (3, 0));
+    assert_eq!(checks.recalls(|_| false), [], "the shard has gone");
+    assert_eq!(checks.recalls(|_| true), [], "and is forgotten");
+}
+
+#[test]
+fn one_answer_waits_and_not_for_long() {
+    let (line, checks, start) = (Line::new(), checks(1), Instant::now());
+    let (query, answer) = line.answer(1, 1);
+    let draw = |now| checks.answered(now, SHARD, &line.pinned, &query, &answer);
+    let at = |millis| start + Duration::from_millis(millis);
+    draw(at(0));
+    draw(at(2_000));
+    assert!(checks.take(at(4_999), false).is_none(), "the node is busy");
+    assert!(checks.take(at(5_000), true).is_none(), "it has waited for too long");
+    assert_eq!(checks.counts(), (0, 1));
+    draw(at(6_000));
+    assert!(checks.take(at(6_000), true).is_some());
+    draw(at(8_000));
+    assert!(
+        checks.take(at(8_000), true).is_none(),
+        "none is drawn while one is checked"
+    );
+    checks.rest(at(9_000), Duration::from_secs(3));
+    draw(at(11_999));
+    assert!(checks.take(at(11_999), true).is_none(), "nor before it has rested");
+    draw(at(12_000));
+    assert!(checks.take(at(12_000), true).is_some());
+}
+
+#[test]
+fn only_searches_that_may_miss_are_drawn_and_as_many_as_was_set() {
+    let (line, now) = (Line::new(), Instant::now());
+    let (query, answer) = line.answer(1, 1);
+    let draws = |every, query: &Query| {
+        let checks = checks(every);
+        let drawn = (0..10_000).filter(|_| {
+            *checks.desk() = Desk::default();
+            checks.answered(now, SHARD, &line.pinned, query, &answer);
+            checks.desk().waiting.is_some()
+        });
+        drawn.count()
+    };
+    let mut exact = query.clone();
+    exact.params.exact = true;
+    assert_eq!(draws(0, &query), 0);
+    assert_eq!(draws(1, &query), 10_000);
+    assert_eq!(draws(1, &exact), 0);
+    assert!((70..130).contains(&draws(100, &query)), "{}", draws(100, &query));
+}
+
+#[test]
+fn a_check_that_is_stopped_is_dropped() {
+    let (line, checks, now) = (Line::new(), checks(1), Instant::now());
+    let (query, answer) = line.answer(1, 1);
+    checks.answered(now, SHARD, &line.pinned, &query, &answer);
+    checks.stop.cancel();
+    checks.check(&checks.take(now, true).unwrap());
+    assert_eq!(checks.counts(), (0, 1));
+    assert_eq!(checks.recalls(|_| true), []);
+}
+
+#[test]
+fn a_rest_pays_for_time_and_for_bytes() {
+    let seconds = Duration::from_secs;
+    assert_eq!(rest(Duration::from_millis(1), 0), DRAW_INTERVAL);
+    assert_eq!(rest(seconds(2), 0), seconds(18));
+    assert_eq!(rest(seconds(2), 100 * READ_BYTES_PER_SECOND), seconds(98));
+}
+
+#[test]
+fn the_mean_moves_with_the_newest_values() {
+    let mut mean = Mean::default();
+    (0..4).for_each(|value| mean.add(f64::from(value)));
+    assert_eq!(mean.mean, 1.5);
+    (0..1000).for_each(|_| mean.add(0.25));
+    assert!((mean.mean - 0.25).abs() < 1e-3, "{mean:?}");
+}
