@@ -14,7 +14,7 @@ pub fn payload(schema: &Schema, number: u64) -> String {
         (_, PayloadKind::Keyword) => format!(r#""k{}""#, number % 5),
         (_, PayloadKind::Integer) => format!("[{},{}]", number, number % 3),
         (_, PayloadKind::Float) => format!("{}.5", number),
-        (_, PayloadKind::Bool) => (number % 2 == 0).to_string(),
+        (_, PayloadKind::Bool) => number.is_multiple_of(2).to_string(),
         (_, PayloadKind::Datetime) => format!(r#""2026-01-{:02}T00:00:00Z""#, number + 1),
         (_, PayloadKind::Uuid) => format!(r#""00000000-0000-0000-0000-{number:012}""#),
         (_, PayloadKind::Geo) => format!(r#"{{"lat":{number},"lon":-{number}}}"#),
