@@ -19,9 +19,8 @@ use crate::view::{Part, View};
 
 /// A walk keeps at least this many more than are wanted.
 const EF_MARGIN: usize = 2;
-/// Up to so many rows are scanned where the query does not say how wide a walk should be. A scan of 4,000 takes 39 us and
-/// misses nothing but by the bound; a walk as sure of its hits is no faster below that, twice as fast at 8,000
-/// (docs/benchmarks.md).
+/// Up to so many rows are scanned where the query does not say how wide a walk should be: 39 us for nearly all hits, where a
+/// walk takes 20 us and finds 0.994 (docs/decisions/0002-coarse-tier.md).
 const SMALL_ROWS: u64 = 4_000;
 /// Where fewer rows pass, a walk over those only finds less the wider it is made: the links of links of a place, a thousand,
 /// hold too few that pass.
