@@ -8,13 +8,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use granum_index::{Builder, Document, FileRef, Index, Inline, Options, Params, Query, SegmentId, SegmentRef, Verify};
-use granum_model::{Condition, Dense, Distance, DocId, Filter, Fine, Scalar, Schema, Vector, VectorField, VectorKind};
+use granum_model::{
+    Condition, Dense, Distance, DocId, Filter, Fine, PayloadField, PayloadKind, Scalar, Schema, Vector, VectorField,
+    VectorKind,
+};
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
+#[path = "columns.rs"]
+mod columns;
 #[path = "mended.rs"]
 mod mended;
 
+use columns::{conditions, payload};
 use mended::{FOOTER_DIGEST, PAGE, edit, seal_footer, with_section};
 
 /// Rows of the segment with all kinds of vectors, and of the one with codes and a graph.
@@ -82,6 +88,25 @@ pub fn graph(input: &[u8]) {
     derived(".graph.", input);
 }
 
+/// Edits of a column: byte 0 says which.
+pub fn column(input: &[u8]) {
+    let Some((which, edits)) = input.split_first() else {
+        return;
+    };
+    INDEXED.with(|ground| {
+        let columns: Vec<_> = ground
+            .files
+            .iter()
+            .filter(|(name, _)| name.contains(".column."))
+            .collect();
+        assert_eq!(columns.len(), PayloadKind::ALL.len(), "a column of each kind");
+        let (name, sound) = columns[usize::from(*which) % columns.len()];
+        let mut bytes = sound.clone();
+        edit(&mut bytes, edits);
+        ground.read(&[(name, &bytes)], &ground.manifest);
+    });
+}
+
 /// Edits of one file of the segment with codes and a graph, which stay those of its vectors.
 fn derived(kind: &str, edits: &[u8]) {
     LARGE.with(|ground| {
@@ -110,8 +135,9 @@ fn derived(kind: &str, edits: &[u8]) {
 }
 
 thread_local! {
-    static SMALL: Ground = Ground::new(FEW, &[Distance::Dot, Distance::Cosine], Options::default());
-    static LARGE: Ground = Ground::new(MANY, &[Distance::Euclid], Options { builder: Builder::Granum, ..Options::default() });
+    static SMALL: Ground = Ground::new(FEW, &[Distance::Dot, Distance::Cosine], &[], Options::default());
+    static LARGE: Ground = Ground::new(MANY, &[Distance::Euclid], &[], Options { builder: Builder::Granum, ..Options::default() });
+    static INDEXED: Ground = Ground::new(FEW, &[Distance::Dot], &PayloadKind::ALL, Options::default());
 }
 
 /// A sound segment, and a copy of it that an input damages.
@@ -124,8 +150,8 @@ struct Ground {
 }
 
 impl Ground {
-    /// Dense vectors of those distances; of few rows, some dead, other kinds of vectors too.
-    fn new(rows: u64, dense: &[Distance], options: Options) -> Ground {
+    /// Dense vectors of those distances; of few rows, some dead, other kinds of vectors too. A column of each of `kinds`.
+    fn new(rows: u64, dense: &[Distance], kinds: &[PayloadKind], options: Options) -> Ground {
         let field = |number: usize, kind, distance| VectorField {
             name: format!("v{number}"),
             kind,
@@ -141,9 +167,13 @@ impl Ground {
         for distance in dense {
             vectors.push(field(vectors.len(), VectorKind::Dense { dimension: 2 }, *distance));
         }
+        let payload = kinds.iter().map(|kind| PayloadField {
+            key: kind.name().to_owned(),
+            kind: *kind,
+        });
         let schema = Schema {
             vectors,
-            ..Schema::default()
+            payload: payload.collect(),
         };
         let directory = tempfile::tempdir().expect("a temporary directory");
         let index = Index::open(directory.path(), schema.clone(), options, &[]).expect("an empty index opens");
@@ -175,7 +205,9 @@ impl Ground {
                 (name, std::fs::read(entry.path()).expect("the file is there"))
             })
             .filter(|(name, _)| {
-                let is_derived = name.contains(".codes.") || name.contains(".graph.");
+                let is_derived = [".codes.", ".graph.", ".column."]
+                    .iter()
+                    .any(|kind| name.contains(kind));
                 is_derived || manifest.files.iter().any(|file| file.name == *name)
             })
             .collect();
@@ -245,7 +277,7 @@ fn document(schema: &Schema, number: u64) -> Document {
             DocId::Text(format!("document {number}"))
         },
         version: number + 1,
-        payload: Arc::from(format!(r#"{{"n":{},"text":"number {number}"}}"#, number % 3).as_bytes()),
+        payload: Arc::from(payload(schema, number).as_bytes()),
         vectors: vectors.map(|(_, field)| (field.name.clone(), vector(field))).collect(),
     }
 }
@@ -276,6 +308,13 @@ fn read_all(directory: &Path, schema: &Schema, options: Options, manifest: &[Seg
         }
     }
     let _ = view.count(&third, &|| false);
+    for condition in schema.payload.iter().flat_map(conditions) {
+        let filter = Filter {
+            must: vec![condition],
+            ..Filter::default()
+        };
+        let _ = view.count(&filter, &|| false);
+    }
     if let Ok(rows) = view.scan(&Filter::default(), None, 30, &|| false) {
         for (id, row) in rows {
             let _ = view.document(row);

@@ -40,6 +40,9 @@ mod top_k;
 pub mod view;
 pub mod writer;
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use coarse::door;
 pub use document::{Document, Place, SegmentId};
 pub use error::{BuildError, InsertError, MergeError, OpenError, ReadError, SearchError};
 pub use executor::{Executor, Inline};

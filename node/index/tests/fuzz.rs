@@ -110,3 +110,8 @@ fn hostile_codes_never_panic() {
 fn hostile_graphs_never_panic() {
     check("graph", targets::graph, MUTATIONS_OF_MANY);
 }
+
+#[test]
+fn hostile_columns_never_panic() {
+    check("column", targets::column, MUTATIONS);
+}

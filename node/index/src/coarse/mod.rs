@@ -16,6 +16,8 @@ pub(crate) mod build;
 mod cluster;
 mod codes;
 pub(crate) mod derive;
+#[cfg(feature = "bench")]
+pub mod door;
 pub(crate) mod estimate;
 mod graph;
 mod link;

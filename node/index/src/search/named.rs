@@ -19,8 +19,8 @@ use crate::view::{Part, View};
 
 /// A walk keeps at least this many more than are wanted.
 const EF_MARGIN: usize = 2;
-/// Up to so many rows are scanned where the query does not say how wide a walk should be: a tenth of a millisecond, and nothing
-/// is missed but by the bound.
+/// Up to so many rows are scanned where the query does not say how wide a walk should be: a tenth of a millisecond and
+/// somewhat more, and nothing is missed but by the bound (docs/decisions/0002-coarse-tier.md, 12).
 const SMALL_ROWS: u64 = 20_000;
 /// Where fewer rows pass, a walk over those only finds less the wider it is made: the links of links of a place, a thousand,
 /// hold too few that pass.
