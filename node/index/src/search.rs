@@ -8,6 +8,7 @@
 
 pub(crate) mod filtered;
 mod named;
+mod reads;
 
 use granum_model::{DocId, Hit, VectorField};
 
@@ -131,6 +132,7 @@ impl Search<'_> {
         self.usage.rows_scored += file.places();
         self.usage.rows_read += file.places();
         self.usage.bytes_read += file.values_bytes();
+        self.usage.pages_read += file.values_pages();
         if done { Ok(()) } else { Err(SearchError::Stopped) }
     }
 
