@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::failure::Usage;
 use crate::output::{Output, grouped, note};
 use crate::table::Table;
+use cold::Cold;
 use measure::{Bench, Measured};
 
 /// Measure the index alone: recall, speed and memory of each setting
@@ -186,17 +187,26 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             "--queries: rows of {found} components, --base has {wanted}"
         )));
     }
-    let mut bench = Bench::new(command, &built, queries, &directory)?;
+    // Without a graph there is nothing that a walk's width could change.
+    let widths = match command.builder {
+        Kind::Scan | Kind::Codes => &command.ef[..1],
+        Kind::Granum | Kind::HnswRs => &command.ef[..],
+    };
+    let mut cold = vec![None; widths.len()];
+    if command.cold {
+        // Before the index is opened to stay: pages that somebody maps don't leave the cache.
+        for (cold, ef) in cold.iter_mut().zip(widths) {
+            *cold = Some(cold::measure(command, &built, &queries, &directory, *ef)?);
+        }
+    }
+    let bench = Bench::new(command, &built, queries, &directory)?;
     let mut lines = Vec::new();
-    for ef in &command.ef {
+    for (cold, ef) in cold.into_iter().zip(widths) {
         let measured = bench.measure(*ef)?;
         if output.json {
-            output.json(&line(command, &built, *ef, &measured))?;
+            output.json(&line(command, &built, *ef, &measured, cold))?;
         }
-        lines.push((*ef, measured));
-        if matches!(command.builder, Kind::Scan | Kind::Codes) {
-            break;
-        }
+        lines.push((*ef, measured, cold));
     }
     if !output.json {
         note(&format!(
@@ -303,7 +313,7 @@ fn seal(
     }
 }
 
-fn line(command: &Command, built: &Built, ef: u32, measured: &Measured) -> serde_json::Value {
+fn line(command: &Command, built: &Built, ef: u32, measured: &Measured, cold: Option<Cold>) -> serde_json::Value {
     json!({
         "rows": built.rows, "dimension": built.dimension, "segments": built.manifest.len(), "metric": format!("{:?}", command.metric).to_lowercase(),
         "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": ef, "threads": command.threads,
@@ -311,12 +321,13 @@ fn line(command: &Command, built: &Built, ef: u32, measured: &Measured) -> serde
         "qps": measured.qps, "p50_us": measured.p50_us, "p99_us": measured.p99_us, "rows_scored": measured.rows_scored,
         "rows_read": measured.rows_read, "pages_read": measured.pages_read, "ram_bytes_row": measured.ram_bytes_row,
         "anonymous_bytes_row": measured.anonymous_bytes_row, "build_seconds": built.seconds,
-        "cold_us": measured.cold_us, "probe_us": measured.probe_us,
+        "cold_us": cold.map(|cold| cold.query_us), "cold_pages": cold.map(|cold| cold.query_pages),
+        "probe_us": cold.map(|cold| cold.probe_us), "probe_pages": cold.map(|cold| cold.probe_pages),
     })
 }
 
-fn table(lines: &[(u32, Measured)]) -> Table {
-    let is_cold = lines.iter().any(|(_, measured)| measured.cold_us.is_some());
+fn table(lines: &[(u32, Measured, Option<Cold>)]) -> Table {
+    let is_cold = lines.iter().any(|(_, _, cold)| cold.is_some());
     let headings = [
         ">ef",
         ">recall",
@@ -328,9 +339,13 @@ fn table(lines: &[(u32, Measured)]) -> Table {
         ">read",
         ">pages",
     ];
-    let cold = if is_cold { &[">cold", ">probe"][..] } else { &[] };
+    let cold = if is_cold {
+        &[">cold", ">from disk", ">probe", ">from disk"][..]
+    } else {
+        &[]
+    };
     let mut table = Table::new(headings.iter().chain(cold));
-    for (ef, measured) in lines {
+    for (ef, measured, cold) in lines {
         let micros = |micros: f64| format!("{micros:.1} us");
         let mut cells = vec![
             ef.to_string(),
@@ -343,8 +358,13 @@ fn table(lines: &[(u32, Measured)]) -> Table {
             format!("{:.1}", measured.rows_read),
             format!("{:.1}", measured.pages_read),
         ];
-        if is_cold {
-            cells.extend([measured.cold_us, measured.probe_us].map(|cell| cell.map_or(String::new(), micros)));
+        if let Some(cold) = cold {
+            cells.extend([
+                micros(cold.query_us),
+                format!("{:.1}", cold.query_pages),
+                micros(cold.probe_us),
+                format!("{:.1}", cold.probe_pages),
+            ]);
         }
         table.row(cells);
     }

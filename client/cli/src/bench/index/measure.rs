@@ -9,10 +9,8 @@ use granum_index::{Found, Index, Params, Query, Usage, Verify, View};
 use granum_model::filter::Bounds;
 use granum_model::{Condition, Dense, DocId, Filter, Vector};
 
-use super::{Built, Command, cold, rows};
+use super::{Built, Command, rows};
 
-/// Bytes of a page.
-const PAGE_BYTES: usize = 4096;
 /// A hit within this of the k-th exact score is one of the k nearest.
 const TIE: f32 = 1e-6;
 
@@ -27,19 +25,16 @@ pub struct Measured {
     pub p99_us: f64,
     pub rows_scored: f64,
     pub rows_read: f64,
-    /// Rows that share a page count one each.
+    /// Rows that share a page read it once.
     pub pages_read: f64,
     pub ram_bytes_row: f64,
     pub anonymous_bytes_row: f64,
-    pub cold_us: Option<f64>,
-    pub probe_us: Option<f64>,
 }
 
 /// An open index and what is asked of it.
 pub struct Bench<'a> {
     command: &'a Command,
     built: &'a Built,
-    directory: &'a Path,
     queries: Vec<Vec<f32>>,
     filter: Filter,
     /// The k-th best exact score of each query.
@@ -56,14 +51,13 @@ impl<'a> Bench<'a> {
         command: &'a Command,
         built: &'a Built,
         queries: Vec<Vec<f32>>,
-        directory: &'a Path,
+        directory: &Path,
     ) -> anyhow::Result<Bench<'a>> {
         let before = anonymous_bytes();
         let index = Index::open(directory, built.schema.clone(), built.options, &built.manifest)?;
         let mut bench = Bench {
             command,
             built,
-            directory,
             queries,
             filter: filter(command.filter_selectivity),
             bars: Vec::new(),
@@ -106,29 +100,20 @@ impl<'a> Bench<'a> {
     }
 
     fn query(&self, number: usize, params: Params) -> Query {
-        Query {
-            using: String::new(),
-            vector: Vector::Dense(Dense::F32(self.queries[number].clone())),
-            filter: self.filter.clone(),
-            k: self.command.k,
-            threshold: None,
-            exclude: None,
-            params,
-        }
+        query(self.command, &self.queries[number], params)
+    }
+
+    /// All queries with these settings.
+    fn asked(&self, params: Params) -> Vec<Query> {
+        (0..self.queries.len())
+            .map(|number| self.query(number, params))
+            .collect()
     }
 
     /// All queries with one setting.
-    pub fn measure(&mut self, ef: u32) -> anyhow::Result<Measured> {
+    pub fn measure(&self, ef: u32) -> anyhow::Result<Measured> {
         let params = self.command.params(ef);
-        let (cold_us, probe_us) = if self.command.cold {
-            let (cold, probe) = self.cold(params)?;
-            (Some(cold), Some(probe))
-        } else {
-            (None, None)
-        };
-        let asked: Vec<Query> = (0..self.queries.len())
-            .map(|number| self.query(number, params))
-            .collect();
+        let asked = self.asked(params);
         let view = self.index.view();
         let (mut seconds, mut latencies) = (Vec::new(), Vec::new());
         let mut answers = Vec::new();
@@ -145,10 +130,7 @@ impl<'a> Bench<'a> {
             verify: Verify::None,
             ..params
         };
-        let by_codes: Vec<Query> = (0..self.queries.len())
-            .map(|number| self.query(number, by_codes))
-            .collect();
-        let by_codes = ask_all(&view, &by_codes, 1)?
+        let by_codes = ask_all(&view, &self.asked(by_codes), 1)?
             .into_iter()
             .map(|(found, _)| found)
             .collect::<Vec<_>>();
@@ -157,9 +139,8 @@ impl<'a> Bench<'a> {
         for found in &answers {
             usage.rows_scored += found.usage.rows_scored;
             usage.rows_read += found.usage.rows_read;
-            usage.bytes_read += found.usage.bytes_read;
+            usage.pages_read += found.usage.pages_read;
         }
-        let row_bytes = usage.bytes_read.checked_div(usage.rows_read).unwrap_or(0) as usize;
         let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
         let rows = self.built.rows as f64;
         Ok(Measured {
@@ -170,11 +151,9 @@ impl<'a> Bench<'a> {
             p99_us: at(0.99),
             rows_scored: usage.rows_scored as f64 / queries,
             rows_read: usage.rows_read as f64 / queries,
-            pages_read: usage.rows_read as f64 / queries * row_bytes.div_ceil(PAGE_BYTES).max(1) as f64,
+            pages_read: usage.pages_read as f64 / queries,
             ram_bytes_row: self.resident_bytes as f64 / rows,
             anonymous_bytes_row: self.anonymous_bytes as f64 / rows,
-            cold_us,
-            probe_us,
         })
     }
 
@@ -216,35 +195,23 @@ impl<'a> Bench<'a> {
         }
         Ok(worst)
     }
+}
 
-    /// Microseconds a query with an empty page cache, and of as many random page reads.
-    fn cold(&mut self, params: Params) -> anyhow::Result<(f64, f64)> {
-        /// Few, so that hardly two of them meet on a page.
-        const QUERIES: usize = 200;
-        let asked: Vec<Query> = (0..self.queries.len().min(QUERIES))
-            .map(|number| self.query(number, params))
-            .collect();
-        let (directory, built) = (self.directory, self.built);
-        let open = || Index::open(directory, built.schema.clone(), built.options, &built.manifest);
-        cold::drop_caches(directory)?;
-        let index = open()?;
-        // Codes and links are memory: they are there before the first query that counts.
-        index.derive(&granum_index::Inline)?;
-        let view = index.view();
-        let started = Instant::now();
-        let answers = ask_all(&view, &asked, 1)?;
-        let cold = started.elapsed().as_secs_f64();
-        let reads: u64 = answers.iter().map(|(found, _)| found.usage.rows_read).sum();
-        drop((view, index));
-        let depth = (reads as usize).div_ceil(asked.len()).max(1);
-        let probe = cold::probe(directory, asked.len(), depth)?;
-        let per_query = |seconds: f64| seconds * 1e6 / asked.len() as f64;
-        Ok((per_query(cold), per_query(probe)))
+/// A question as the command has it.
+pub fn query(command: &Command, vector: &[f32], params: Params) -> Query {
+    Query {
+        using: String::new(),
+        vector: Vector::Dense(Dense::F32(vector.to_vec())),
+        filter: filter(command.filter_selectivity),
+        k: command.k,
+        threshold: None,
+        exclude: None,
+        params,
     }
 }
 
 /// Asks each query once, on so many threads; answers with their microseconds, in the order of the queries.
-fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<Vec<(Found, f64)>> {
+pub fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<Vec<(Found, f64)>> {
     let ask = |query: &Query| -> anyhow::Result<(Found, f64)> {
         let started = Instant::now();
         let found = view.search(std::slice::from_ref(query), &|| false)?.remove(0);
