@@ -7,6 +7,10 @@ use crate::metric::Probe;
 use crate::query::{RowRef, Usage};
 use crate::segment::VectorFile;
 
+/// Rows asked for in a round, at most: where so many must be read, waits for the rest are few beside them, and the system's queue
+/// is full.
+const ASKED_MAX: usize = 512;
+
 /// Reads of one query; an item's `row` is a place of its part's vectors. What they cost is in the query's usage when they are
 /// finished.
 pub(super) struct Reads<'a> {
@@ -38,7 +42,7 @@ impl<'a> Reads<'a> {
         file: impl Fn(&RowRef) -> &'v VectorFile,
     ) {
         let missing = likely.filter(|claim| self.may_miss(file(&claim.item), &claim.item));
-        let mut asked: Vec<RowRef> = missing.map(|claim| claim.item).collect();
+        let mut asked: Vec<RowRef> = missing.map(|claim| claim.item).take(ASKED_MAX).collect();
         asked.sort_unstable();
         asked.iter().for_each(|item| file(item).ask(u64::from(item.row)));
         self.asked = asked;
