@@ -10,7 +10,7 @@ struct Home {
 }
 
 /// One home each, so that a package can be judged, bounded and, if it must be, replaced.
-const HOMES: [Home; 7] = [
+const HOMES: [Home; 8] = [
     Home {
         packages: &["openraft", "openraft-multi"],
         owner: "granum-node",
@@ -39,6 +39,11 @@ const HOMES: [Home; 7] = [
     },
     Home {
         packages: &["memmap2"],
+        owner: "granum-index",
+        places: &["node/index/src/fine/io"],
+    },
+    Home {
+        packages: &["libc"],
         owner: "granum-index",
         places: &["node/index/src/fine/io"],
     },

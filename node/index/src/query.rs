@@ -93,6 +93,8 @@ pub struct Usage {
     pub rows_read: u64,
     /// Bytes of those rows.
     pub bytes_read: u64,
+    /// Pages of 4 KiB that those rows lie in, each counted once a segment.
+    pub pages_read: u64,
     /// Documents that a filter was evaluated on.
     pub rows_filtered: u64,
 }

@@ -10,6 +10,7 @@ mod certificate;
 pub(crate) mod check;
 pub(crate) mod filtered;
 mod named;
+mod reads;
 
 use granum_model::{DocId, Hit, VectorField};
 
@@ -200,6 +201,7 @@ impl Search<'_> {
         self.usage.rows_scored += file.places();
         self.usage.rows_read += file.places();
         self.usage.bytes_read += file.values_bytes();
+        self.usage.pages_read += file.values_pages();
     }
 
     fn offer(&mut self, score: f32, id: DocId, row: RowRef) {

@@ -23,7 +23,9 @@ use serde_json::json;
 use crate::failure::Usage;
 use crate::output::{Output, grouped, note};
 use crate::table::Table;
-use measure::{Bench, Measured};
+use cold::Cold;
+use measure::{Bench, Measured, Questions};
+use writing::Beside;
 
 /// Measure the index alone: recall, speed and memory of each setting
 #[derive(Args, Debug)]
@@ -205,17 +207,33 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             "--queries: rows of {found} components, --base has {wanted}"
         )));
     }
-    let mut bench = Bench::new(command, &built, queries, &directory)?;
+    // Without a graph there is nothing that a walk's width could change.
+    let widths = match command.builder {
+        Kind::Scan | Kind::Codes => &command.ef[..1],
+        Kind::Granum | Kind::HnswRs => &command.ef[..],
+    };
+    let questions = Questions::new(command, queries)?;
+    let mut cold = vec![None; widths.len()];
+    if command.cold {
+        // Before the index is opened to stay: pages that somebody maps don't leave the cache.
+        for (cold, ef) in cold.iter_mut().zip(widths) {
+            *cold = Some(cold::measure(&questions, &built, &directory, *ef)?);
+        }
+    }
+    let bench = Bench::new(&questions, &built, &directory)?;
     let mut lines = Vec::new();
-    for ef in &command.ef {
-        let measured = bench.measure(*ef)?;
+    for (cold, ef) in cold.into_iter().zip(widths) {
+        let beside = || writing::measure(&questions, &built, &directory, *ef);
+        let done = Line {
+            ef: *ef,
+            measured: bench.measure(*ef)?,
+            cold,
+            beside: command.writing.then(beside).transpose()?,
+        };
         if output.json {
-            output.json(&line(command, &built, *ef, &measured))?;
+            output.json(&line(command, &built, &done))?;
         }
-        lines.push((*ef, measured));
-        if matches!(command.builder, Kind::Scan | Kind::Codes) {
-            break;
-        }
+        lines.push(done);
     }
     if !output.json {
         note(&format!(
@@ -322,7 +340,21 @@ fn seal(
     }
 }
 
-fn line(command: &Command, built: &Built, ef: u32, measured: &Measured) -> serde_json::Value {
+/// What one setting did.
+struct Line {
+    ef: u32,
+    measured: Measured,
+    cold: Option<Cold>,
+    beside: Option<Beside>,
+}
+
+fn line(command: &Command, built: &Built, line: &Line) -> serde_json::Value {
+    let Line {
+        ef,
+        measured,
+        cold,
+        beside,
+    } = line;
     json!({
         "rows": built.rows, "dimension": built.dimension, "segments": built.manifest.len(), "metric": format!("{:?}", command.metric).to_lowercase(),
         "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": ef, "threads": command.threads,
@@ -330,16 +362,16 @@ fn line(command: &Command, built: &Built, ef: u32, measured: &Measured) -> serde
         "qps": measured.qps, "p50_us": measured.p50_us, "p99_us": measured.p99_us, "rows_scored": measured.rows_scored,
         "rows_read": measured.rows_read, "pages_read": measured.pages_read, "ram_bytes_row": measured.ram_bytes_row,
         "anonymous_bytes_row": measured.anonymous_bytes_row, "build_seconds": built.seconds,
-        "cold_us": measured.cold_us, "probe_us": measured.probe_us,
-        "writing_p50_us": measured.writing.as_ref().map(|beside| beside.p50_us),
-        "writing_p99_us": measured.writing.as_ref().map(|beside| beside.p99_us),
-        "writing_rows_per_second": measured.writing.as_ref().map(|beside| beside.rows_per_second),
-        "writing_merges": measured.writing.as_ref().map(|beside| beside.merges),
+        "cold_us": cold.map(|cold| cold.query_us), "cold_pages": cold.map(|cold| cold.query_pages),
+        "probe_us": cold.map(|cold| cold.probe_us), "probe_pages": cold.map(|cold| cold.probe_pages),
+        "writing_p50_us": beside.as_ref().map(|beside| beside.p50_us),
+        "writing_p99_us": beside.as_ref().map(|beside| beside.p99_us),
+        "writing_rows_per_second": beside.as_ref().map(|beside| beside.rows_per_second),
+        "writing_merges": beside.as_ref().map(|beside| beside.merges),
     })
 }
 
-fn table(lines: &[(u32, Measured)]) -> Table {
-    let is_cold = lines.iter().any(|(_, measured)| measured.cold_us.is_some());
+fn table(lines: &[Line]) -> Table {
     let headings = [
         ">ef",
         ">recall",
@@ -351,15 +383,24 @@ fn table(lines: &[(u32, Measured)]) -> Table {
         ">read",
         ">pages",
     ];
-    let cold = if is_cold { &[">cold", ">probe"][..] } else { &[] };
-    let is_writing = lines.iter().any(|(_, measured)| measured.writing.is_some());
-    let writing = if is_writing {
+    let cold = if lines.iter().any(|line| line.cold.is_some()) {
+        &[">cold", ">from disk", ">probe", ">from disk"][..]
+    } else {
+        &[]
+    };
+    let beside = if lines.iter().any(|line| line.beside.is_some()) {
         &[">p50 writing", ">p99 writing", ">rows/s", ">merges"][..]
     } else {
         &[]
     };
-    let mut table = Table::new(headings.iter().chain(cold).chain(writing));
-    for (ef, measured) in lines {
+    let mut table = Table::new(headings.iter().chain(cold).chain(beside));
+    for Line {
+        ef,
+        measured,
+        cold,
+        beside,
+    } in lines
+    {
         let micros = |micros: f64| format!("{micros:.1} us");
         let mut cells = vec![
             ef.to_string(),
@@ -372,10 +413,15 @@ fn table(lines: &[(u32, Measured)]) -> Table {
             format!("{:.1}", measured.rows_read),
             format!("{:.1}", measured.pages_read),
         ];
-        if is_cold {
-            cells.extend([measured.cold_us, measured.probe_us].map(|cell| cell.map_or(String::new(), micros)));
+        if let Some(cold) = cold {
+            cells.extend([
+                micros(cold.query_us),
+                format!("{:.1}", cold.query_pages),
+                micros(cold.probe_us),
+                format!("{:.1}", cold.probe_pages),
+            ]);
         }
-        if let Some(beside) = &measured.writing {
+        if let Some(beside) = beside {
             cells.extend([beside.p50_us, beside.p99_us].map(micros));
             cells.extend([grouped(beside.rows_per_second as u64), beside.merges.to_string()]);
         }

@@ -20,6 +20,6 @@ pub(crate) mod verify;
 pub(crate) mod writer;
 
 pub(crate) use format::{Footer, Kind};
-pub(crate) use io::Resident;
+pub(crate) use io::{Resident, is_memory_short};
 pub(crate) use reader::PagedFile;
 pub(crate) use writer::PagedWriter;

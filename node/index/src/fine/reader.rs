@@ -82,23 +82,40 @@ impl PagedFile {
         (0..self.footer.pages).try_for_each(|page| self.check_page(page))
     }
 
-    /// Bytes will be read soon: the processor is asked for them, or the system where they were not read before, so that
-    /// several misses are under way at once. Nothing happens where there are none.
+    /// Bytes will be read soon: the processor is asked for them, where their first page was read before. To ask the system for
+    /// the others is dear, and worth it only for what is certain to be read: [`ask`](Self::ask).
     #[inline]
     pub fn prefetch(&self, number: usize, range: Range<u64>) {
-        let start = self.footer.sections.get(number).map_or(0, |section| section.offset);
-        let (start, end) = (start + range.start, start + range.end);
-        let Some(bytes) = self.map.get(index(start)..index(end)) else {
-            return;
-        };
-        let page = start / PAGE_BYTES as u64;
-        let word = self.sound.get(index(page / 64));
-        let was_read = word.is_some_and(|word| word.load(Ordering::Relaxed) >> (page % 64) & 1 == 1);
-        if was_read {
-            simd::prefetch(bytes);
-        } else {
-            io::will_need(&self.map, index(start)..index(end));
+        if self.was_read(number, range.start) {
+            let start = self.start(number);
+            if let Some(bytes) = self.map.get(index(start + range.start)..index(start + range.end)) {
+                simd::prefetch(bytes);
+            }
         }
+    }
+
+    /// Whether the page of a byte of a section was read since the file was opened. The system may have taken it away again.
+    #[inline]
+    pub fn was_read(&self, number: usize, offset: u64) -> bool {
+        let page = (self.start(number) + offset) / PAGE_BYTES as u64;
+        let word = self.sound.get(index(page / 64));
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (page % 64) & 1 == 1)
+    }
+
+    /// Begins to read what of these bytes is not in memory, and does not wait: several misses are under way at once.
+    pub fn ask(&self, number: usize, range: Range<u64>) {
+        let pages = self.pages(number, range);
+        let (start, end) = (index(pages.start) * PAGE_BYTES, index(pages.end) * PAGE_BYTES);
+        if start < end && end <= self.map.len() {
+            io::will_need(&self.map, start..end);
+        }
+    }
+
+    /// Pages that bytes `range` of a section lie in. Saturates, as damaged tables of ends may claim anything.
+    pub fn pages(&self, number: usize, range: Range<u64>) -> Range<u64> {
+        let start = self.start(number);
+        let (first, end) = (start.saturating_add(range.start), start.saturating_add(range.end));
+        first / PAGE_BYTES as u64..end.div_ceil(PAGE_BYTES as u64)
     }
 
     /// Length of a section, 0 where there is none of that number.
@@ -109,7 +126,7 @@ impl PagedFile {
     /// Bytes `range` of a section, their pages checked.
     #[inline]
     pub fn bytes(&self, number: usize, range: Range<u64>) -> Result<&[u8], ReadError> {
-        let start = self.footer.sections.get(number).map_or(0, |section| section.offset);
+        let start = self.start(number);
         if range.start > range.end || range.end > self.section_bytes(number) {
             let problem = format!(
                 "bytes {range:?} of section {number}, which has {}",
@@ -150,6 +167,10 @@ impl PagedFile {
     /// xxh3_64 of the whole file, as the manifest has it.
     pub fn digest(&self) -> u64 {
         xxh3_64(&self.map)
+    }
+
+    fn start(&self, number: usize) -> u64 {
+        self.footer.sections.get(number).map_or(0, |section| section.offset)
     }
 
     /// An error about this file.

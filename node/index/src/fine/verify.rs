@@ -38,6 +38,16 @@ impl<T> Claim<T> {
         }
     }
 
+    /// Scores and order are not settled without a look at it, if `boundary` is the k-th score.
+    pub fn reaches(&self, boundary: f32) -> bool {
+        !self.is_proved && self.interval.upper() >= boundary
+    }
+
+    /// It may be among the k or not, if `boundary` is the k-th score.
+    pub fn crosses(&self, boundary: f32) -> bool {
+        self.reaches(boundary) && self.interval.lower() < boundary
+    }
+
     fn prove<E>(&mut self, proof: &mut impl FnMut(&T) -> Result<f32, E>) -> Result<(), E> {
         if !self.is_proved {
             self.interval = ScoreInterval::exact(proof(&self.item)?);
@@ -50,6 +60,17 @@ impl<T> Claim<T> {
 /// The order of claims by estimate, best first, then as given.
 fn by_estimate<T>(claims: &mut [Claim<T>]) {
     claims.sort_by(|left, right| right.interval.estimate.total_cmp(&left.interval.estimate));
+}
+
+/// Where the k-th score will most likely be: at the k-th best estimate, or at `floor` where that is higher. So which rows will
+/// be read is known before the first is, and all can be asked for at once; few others turn out to be needed.
+pub(crate) fn boundary<T>(claims: &[Claim<T>], k: usize, floor: f32) -> f32 {
+    if k == 0 || claims.len() < k {
+        return floor;
+    }
+    let mut estimates: Vec<f32> = claims.iter().map(|claim| claim.interval.estimate).collect();
+    let (_, kth, _) = estimates.select_nth_unstable_by(k - 1, |left, right| right.total_cmp(left));
+    kth.max(floor)
 }
 
 /// Leaves in `claims` the `k` best at or above `floor`, by best estimate first, having proved what it takes.
@@ -184,6 +205,18 @@ mod tests {
             prop_assert_eq!(&ranked, &expected);
             prop_assert!(reads <= truth.len() && reads_in_order <= truth.len());
         }
+    }
+
+    #[test]
+    fn what_will_be_read_is_told_by_the_kth_estimate() {
+        let claim = |estimate: f32| Claim::estimated((), ScoreInterval { estimate, error: 1.0 });
+        let claims: Vec<_> = [9.0, 2.0, 7.0, 6.5, 5.5].map(claim).into();
+        assert_eq!(boundary(&claims, 2, f32::NEG_INFINITY), 7.0);
+        assert_eq!(boundary(&claims, 2, 8.0), 8.0);
+        assert_eq!(boundary(&claims, 6, 3.0), 3.0);
+        let told = |rule: fn(&Claim<()>, f32) -> bool| claims.iter().filter(|claim| rule(claim, 7.0)).count();
+        assert_eq!((told(Claim::reaches), told(Claim::crosses)), (3, 2));
+        assert!(!Claim::proved((), 7.0).reaches(7.0), "a known score is not read");
     }
 
     #[test]

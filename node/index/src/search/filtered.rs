@@ -155,6 +155,7 @@ impl Search<'_> {
         if let Some(present) = file.present() {
             wanted &= present;
         }
+        let mut next_page = 0;
         for (at, row) in (0u32..).zip(&wanted) {
             if at % STOP_ROWS == 0 && (self.stop)() {
                 return Err(SearchError::Stopped);
@@ -164,6 +165,9 @@ impl Search<'_> {
             };
             let score = file.score(&self.probe, place)?;
             self.usage.bytes_read += file.place_bytes(place)?;
+            let pages = file.place_pages(place)?;
+            self.usage.pages_read += pages.end.saturating_sub(pages.start.max(next_page));
+            next_page = next_page.max(pages.end);
             if self.best.admits(score) {
                 self.offer(score, live.segment.id(row)?, RowRef { part, row });
             }

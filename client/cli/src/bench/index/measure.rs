@@ -9,12 +9,9 @@ use granum_index::{Found, Index, Params, Query, Usage, Verify, View};
 use granum_model::filter::Bounds;
 use granum_model::{Condition, Dense, DocId, Filter, Vector};
 
-use super::writing::{self, Beside};
-use super::{Built, Command, Let, cold, rows};
+use super::{Built, Command, Let, rows};
 use crate::npy::Npy;
 
-/// Bytes of a page.
-const PAGE_BYTES: usize = 4096;
 /// A hit within this of the k-th exact score is one of the k nearest.
 const TIE: f32 = 1e-6;
 
@@ -29,25 +26,57 @@ pub struct Measured {
     pub p99_us: f64,
     pub rows_scored: f64,
     pub rows_read: f64,
-    /// Rows that share a page count one each.
+    /// Rows that share a page read it once.
     pub pages_read: f64,
     pub ram_bytes_row: f64,
     pub anonymous_bytes_row: f64,
-    pub cold_us: Option<f64>,
-    pub probe_us: Option<f64>,
-    /// Beside a writer.
-    pub writing: Option<Beside>,
+}
+
+/// What is asked, in the words of the command.
+pub struct Questions<'a> {
+    pub command: &'a Command,
+    vectors: Vec<Vec<f32>>,
+    filters: Vec<Filter>,
+    /// The filter of each query.
+    filter_of: Vec<usize>,
+}
+
+impl<'a> Questions<'a> {
+    pub fn new(command: &'a Command, vectors: Vec<Vec<f32>>) -> anyhow::Result<Questions<'a>> {
+        let (filters, filter_of) = filters(command, &vectors)?;
+        Ok(Questions {
+            command,
+            vectors,
+            filters,
+            filter_of,
+        })
+    }
+
+    pub fn query(&self, number: usize, params: Params) -> Query {
+        Query {
+            using: String::new(),
+            vector: Vector::Dense(Dense::F32(self.vectors[number].clone())),
+            filter: self.filters[self.filter_of[number]].clone(),
+            k: self.command.k,
+            threshold: None,
+            exclude: None,
+            params,
+        }
+    }
+
+    /// All of them with these settings.
+    pub fn all(&self, params: Params) -> Vec<Query> {
+        (0..self.vectors.len())
+            .map(|number| self.query(number, params))
+            .collect()
+    }
 }
 
 /// An open index and what is asked of it.
 pub struct Bench<'a> {
+    questions: &'a Questions<'a>,
     command: &'a Command,
     built: &'a Built,
-    directory: &'a Path,
-    queries: Vec<Vec<f32>>,
-    filters: Vec<Filter>,
-    /// The filter of each query.
-    filter_of: Vec<usize>,
     /// The k-th best exact score of each query.
     bars: Vec<f32>,
     index: Index,
@@ -58,22 +87,14 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub fn new(
-        command: &'a Command,
-        built: &'a Built,
-        queries: Vec<Vec<f32>>,
-        directory: &'a Path,
-    ) -> anyhow::Result<Bench<'a>> {
+    pub fn new(questions: &'a Questions<'a>, built: &'a Built, directory: &Path) -> anyhow::Result<Bench<'a>> {
         let before = anonymous_bytes();
         let index = Index::open(directory, built.schema.clone(), built.options, &built.manifest)?;
-        let (filters, filter_of) = filters(command, &queries)?;
+        let command = questions.command;
         let mut bench = Bench {
+            questions,
             command,
             built,
-            directory,
-            queries,
-            filters,
-            filter_of,
             bars: Vec::new(),
             index,
             resident_bytes: 0,
@@ -82,11 +103,11 @@ impl<'a> Bench<'a> {
         bench
             .index
             .view()
-            .search(&[bench.query(0, command.params(16))], &|| false)?;
+            .search(&[questions.query(0, command.params(16))], &|| false)?;
         bench.anonymous_bytes = anonymous_bytes().saturating_sub(before);
         bench.resident_bytes = bench.index.stats().resident_bytes;
         // So that the filters' rows are known, as they are after their first use.
-        for filter in &bench.filters {
+        for filter in &questions.filters {
             let passing = bench.index.view().count(filter, &|| false)?;
             let is_sealed = command.filter_rows == Let::Random || passing > 0;
             ensure!(
@@ -102,7 +123,7 @@ impl<'a> Bench<'a> {
     fn exact(&self) -> anyhow::Result<Vec<f32>> {
         let (command, view) = (self.command, self.index.view());
         if let (Some(path), None) = (&command.truth, command.filter_selectivity) {
-            let truth = rows::truth(path, self.queries.len(), command.k, self.built.rows)?;
+            let truth = rows::truth(path, self.questions.vectors.len(), command.k, self.built.rows)?;
             let bars = truth
                 .iter()
                 .enumerate()
@@ -113,37 +134,17 @@ impl<'a> Bench<'a> {
             exact: true,
             ..Params::default()
         };
-        let found = (0..self.queries.len()).map(|number| -> anyhow::Result<f32> {
-            let found = view.search(&[self.query(number, ask)], &|| false)?.remove(0);
+        let found = (0..self.questions.vectors.len()).map(|number| -> anyhow::Result<f32> {
+            let found = view.search(&[self.questions.query(number, ask)], &|| false)?.remove(0);
             Ok(found.hits.last().map_or(f32::NEG_INFINITY, |hit| hit.hit.score))
         });
         found.collect()
     }
 
-    fn query(&self, number: usize, params: Params) -> Query {
-        Query {
-            using: String::new(),
-            vector: Vector::Dense(Dense::F32(self.queries[number].clone())),
-            filter: self.filters[self.filter_of[number]].clone(),
-            k: self.command.k,
-            threshold: None,
-            exclude: None,
-            params,
-        }
-    }
-
     /// All queries with one setting.
-    pub fn measure(&mut self, ef: u32) -> anyhow::Result<Measured> {
+    pub fn measure(&self, ef: u32) -> anyhow::Result<Measured> {
         let params = self.command.params(ef);
-        let (cold_us, probe_us) = if self.command.cold {
-            let (cold, probe) = self.cold(params)?;
-            (Some(cold), Some(probe))
-        } else {
-            (None, None)
-        };
-        let asked: Vec<Query> = (0..self.queries.len())
-            .map(|number| self.query(number, params))
-            .collect();
+        let asked = self.questions.all(params);
         let view = self.index.view();
         let (mut seconds, mut latencies) = (Vec::new(), Vec::new());
         let mut answers = Vec::new();
@@ -160,10 +161,7 @@ impl<'a> Bench<'a> {
             verify: Verify::None,
             ..params
         };
-        let by_codes: Vec<Query> = (0..self.queries.len())
-            .map(|number| self.query(number, by_codes))
-            .collect();
-        let by_codes = ask_all(&view, &by_codes, 1)?
+        let by_codes = ask_all(&view, &self.questions.all(by_codes), 1)?
             .into_iter()
             .map(|(found, _)| found)
             .collect::<Vec<_>>();
@@ -172,9 +170,8 @@ impl<'a> Bench<'a> {
         for found in &answers {
             usage.rows_scored += found.usage.rows_scored;
             usage.rows_read += found.usage.rows_read;
-            usage.bytes_read += found.usage.bytes_read;
+            usage.pages_read += found.usage.pages_read;
         }
-        let row_bytes = usage.bytes_read.checked_div(usage.rows_read).unwrap_or(0) as usize;
         let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
         let rows = self.built.rows as f64;
         Ok(Measured {
@@ -185,16 +182,9 @@ impl<'a> Bench<'a> {
             p99_us: at(0.99),
             rows_scored: usage.rows_scored as f64 / queries,
             rows_read: usage.rows_read as f64 / queries,
-            pages_read: usage.rows_read as f64 / queries * row_bytes.div_ceil(PAGE_BYTES).max(1) as f64,
+            pages_read: usage.pages_read as f64 / queries,
             ram_bytes_row: self.resident_bytes as f64 / rows,
             anonymous_bytes_row: self.anonymous_bytes as f64 / rows,
-            cold_us,
-            probe_us,
-            writing: if self.command.writing {
-                Some(writing::measure(self.command, self.built, self.directory, &asked)?)
-            } else {
-                None
-            },
         })
     }
 
@@ -219,7 +209,7 @@ impl<'a> Bench<'a> {
 
     /// The exact score of a vector.
     fn score(&self, number: usize, vector: &Vector) -> anyhow::Result<f32> {
-        let query = Vector::Dense(Dense::F32(self.queries[number].clone()));
+        let query = Vector::Dense(Dense::F32(self.questions.vectors[number].clone()));
         let score = granum_index::score(&self.built.schema.vectors[0], &query, vector)?;
         score.context("rows and queries are of one shape")
     }
@@ -236,35 +226,10 @@ impl<'a> Bench<'a> {
         }
         Ok(worst)
     }
-
-    /// Microseconds a query with an empty page cache, and of as many random page reads.
-    fn cold(&mut self, params: Params) -> anyhow::Result<(f64, f64)> {
-        /// Few, so that hardly two of them meet on a page.
-        const QUERIES: usize = 200;
-        let asked: Vec<Query> = (0..self.queries.len().min(QUERIES))
-            .map(|number| self.query(number, params))
-            .collect();
-        let (directory, built) = (self.directory, self.built);
-        let open = || Index::open(directory, built.schema.clone(), built.options, &built.manifest);
-        cold::drop_caches(directory)?;
-        let index = open()?;
-        // Codes and links are memory: they are there before the first query that counts.
-        index.derive(&granum_index::Inline)?;
-        let view = index.view();
-        let started = Instant::now();
-        let answers = ask_all(&view, &asked, 1)?;
-        let cold = started.elapsed().as_secs_f64();
-        let reads: u64 = answers.iter().map(|(found, _)| found.usage.rows_read).sum();
-        drop((view, index));
-        let depth = (reads as usize).div_ceil(asked.len()).max(1);
-        let probe = cold::probe(directory, asked.len(), depth)?;
-        let per_query = |seconds: f64| seconds * 1e6 / asked.len() as f64;
-        Ok((per_query(cold), per_query(probe)))
-    }
 }
 
 /// Asks each query once, on so many threads; answers with their microseconds, in the order of the queries.
-fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<Vec<(Found, f64)>> {
+pub fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<Vec<(Found, f64)>> {
     let ask = |query: &Query| -> anyhow::Result<(Found, f64)> {
         let started = Instant::now();
         let found = view.search(std::slice::from_ref(query), &|| false)?.remove(0);

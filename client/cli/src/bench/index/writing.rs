@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use granum_index::{Index, Inline, MergePolicy, Query, SegmentId};
+use granum_index::{Index, Inline, MergePolicy, SegmentId};
 
+use super::measure::Questions;
 use super::rows::{self, Base};
 use super::{Built, Command};
 
@@ -25,9 +26,11 @@ pub struct Beside {
     pub merges: u64,
 }
 
-/// Asks all of `asked`, pass after pass, each on the view of its moment, while one thread inserts, seals and merges: as many
+/// Asks all questions, pass after pass, each on the view of its moment, while one thread inserts, seals and merges: as many
 /// passes as asked for, and more until a merge was made. Works on a copy of the index in `directory`.
-pub fn measure(command: &Command, built: &Built, directory: &Path, asked: &[Query]) -> anyhow::Result<Beside> {
+pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, ef: u32) -> anyhow::Result<Beside> {
+    let command = questions.command;
+    let asked = questions.all(command.params(ef));
     let copy = tempfile::tempdir_in(directory.parent().unwrap_or(directory))?;
     for segment in &built.manifest {
         for file in std::fs::read_dir(directory)? {
@@ -61,7 +64,7 @@ pub fn measure(command: &Command, built: &Built, directory: &Path, asked: &[Quer
             if writing.is_finished() || started.elapsed() > PATIENCE {
                 break;
             }
-            for query in asked {
+            for query in &asked {
                 let begun = Instant::now();
                 index.view().search(std::slice::from_ref(query), &|| false)?;
                 latencies.push(begun.elapsed().as_secs_f64() * 1e6);

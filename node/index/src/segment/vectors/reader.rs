@@ -1,5 +1,6 @@
 //! Reads one named vector of a segment: values by row or by place, and the scores of all of them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -118,10 +119,21 @@ impl VectorFile {
         self.coarse.store(coarse.map(Arc::new));
     }
 
-    /// A dense place will be read soon.
+    /// A dense place will perhaps be read soon: the processor is asked for it, where it is in memory.
     pub fn expect(&self, place: u64) {
         let start = self.packing.offset(place);
         self.file.prefetch(VALUES, start..start + self.packing.row_bytes as u64);
+    }
+
+    /// Whether the page of a dense place was read before.
+    pub fn was_read(&self, place: u64) -> bool {
+        self.file.was_read(VALUES, self.packing.offset(place))
+    }
+
+    /// A dense place will be read: its pages are asked for, where they are not in memory.
+    pub fn ask(&self, place: u64) {
+        let start = self.packing.offset(place);
+        self.file.ask(VALUES, start..start + self.packing.row_bytes as u64);
     }
 
     pub fn fine(&self) -> Fine {
@@ -232,6 +244,27 @@ impl VectorFile {
                 .saturating_sub(self.start(place)?)
                 .saturating_mul(self.packing.row_bytes as u64),
         })
+    }
+
+    /// Pages of the file that a place lies in.
+    pub fn place_pages(&self, place: u64) -> Result<Range<u64>, ReadError> {
+        let bytes = match self.kind {
+            VectorKind::Dense { .. } => {
+                let start = self.packing.offset(place);
+                start..start + self.packing.row_bytes as u64
+            }
+            VectorKind::Sparse => self.start(place)?..self.end(place)?,
+            VectorKind::Multi { .. } => {
+                self.packing.offset(self.start(place)?)..self.packing.section_bytes(self.end(place)?)
+            }
+        };
+        Ok(self.file.pages(VALUES, bytes))
+    }
+
+    /// Pages of all values.
+    pub fn values_pages(&self) -> u64 {
+        let pages = self.file.pages(VALUES, 0..self.values_bytes());
+        pages.end - pages.start
     }
 
     /// Score of one place.
