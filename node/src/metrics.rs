@@ -110,38 +110,30 @@ impl Metrics {
 
 /// A reading as Prometheus has it; `None` where there is no shard to speak of.
 fn family(reading: Reading) -> Option<MetricFamily> {
-    let gauge = |value: f64| {
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        Metric::from_gauge(gauge)
-    };
     let label = |(name, value): (&str, String)| {
         let mut label = LabelPair::default();
         label.set_name(name.into());
         label.set_value(value);
         label
     };
-    let labelled = |labels: Vec<LabelPair>, value: f64| {
-        let mut metric = gauge(value);
+    let gauge = |labels: Vec<LabelPair>, value: f64| {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        let mut metric = Metric::from_gauge(gauge);
         metric.set_label(labels);
         metric
     };
     let (kind, metrics) = match reading.value {
-        Value::Gauge(value) => (MetricType::GAUGE, vec![gauge(value)]),
+        Value::Gauge(value) => (MetricType::GAUGE, vec![gauge(Vec::new(), value)]),
         Value::Shards(values) => {
-            let metric = |(shard, value): (u64, f64)| labelled(vec![label(("shard", shard.to_string()))], value);
+            let metric = |(shard, value): (u64, f64)| gauge(vec![label(("shard", shard.to_string()))], value);
             (MetricType::GAUGE, values.into_iter().map(metric).collect())
         }
         Value::Vectors(values) => {
-            let metric = |Of {
-                              collection,
-                              shard,
-                              vector,
-                              value,
-                          }: Of| {
-                let shard = shard.to_string();
-                let labels = [("collection", collection), ("shard", shard), ("vector", vector)];
-                labelled(labels.map(label).into(), value)
+            let metric = |of: Of| {
+                let shard = of.shard.to_string();
+                let labels = [("collection", of.collection), ("shard", shard), ("vector", of.vector)];
+                gauge(labels.map(label).into(), of.value)
             };
             (MetricType::GAUGE, values.into_iter().map(metric).collect())
         }
@@ -172,15 +164,12 @@ fn family(reading: Reading) -> Option<MetricFamily> {
             (MetricType::HISTOGRAM, vec![metric])
         }
     };
-    if metrics.is_empty() {
-        return None;
-    }
     let mut family = MetricFamily::default();
     family.set_name(reading.name.into());
     family.set_help(reading.help.into());
     family.set_field_type(kind);
     family.set_metric(metrics);
-    Some(family)
+    (!family.get_metric().is_empty()).then_some(family)
 }
 
 impl Timer<'_> {

@@ -7,6 +7,7 @@
 
 mod cold;
 mod measure;
+mod report;
 mod rows;
 mod writing;
 
@@ -18,14 +19,11 @@ use clap::{Args, ValueEnum};
 use granum_index::{Bits, Builder, Index, Options, Params, SegmentId, SegmentRef, Verify};
 use granum_model::{Distance, Fine, Schema, VectorField, VectorKind};
 use granum_node::threads::Threads;
-use serde_json::json;
 
 use crate::failure::Usage;
 use crate::output::{Output, grouped, note};
-use crate::table::Table;
-use cold::Cold;
-use measure::{Bench, Measured, Questions};
-use writing::Beside;
+use measure::{Bench, Questions};
+use report::Line;
 
 /// Measure the index alone: recall, speed and memory of each setting
 #[derive(Args, Debug)]
@@ -231,7 +229,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             beside: command.writing.then(beside).transpose()?,
         };
         if output.json {
-            output.json(&line(command, &built, &done))?;
+            output.json(&report::json(command, &built, &done))?;
         }
         lines.push(done);
     }
@@ -245,7 +243,7 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             bench.resident_bytes as f64 / built.rows as f64,
             bench.anonymous_bytes as f64 / built.rows as f64,
         ));
-        output.table(&table(&lines))?;
+        output.table(&report::table(&lines))?;
     }
     Ok(())
 }
@@ -338,96 +336,6 @@ fn seal(
         index.publish(built);
         next += 1;
     }
-}
-
-/// What one setting did.
-struct Line {
-    ef: u32,
-    measured: Measured,
-    cold: Option<Cold>,
-    beside: Option<Beside>,
-}
-
-fn line(command: &Command, built: &Built, line: &Line) -> serde_json::Value {
-    let Line {
-        ef,
-        measured,
-        cold,
-        beside,
-    } = line;
-    json!({
-        "rows": built.rows, "dimension": built.dimension, "segments": built.manifest.len(), "metric": format!("{:?}", command.metric).to_lowercase(),
-        "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": ef, "threads": command.threads,
-        "selectivity": command.filter_selectivity, "filter_rows": format!("{:?}", command.filter_rows).to_lowercase(), "recall": measured.recall, "candidate_recall": measured.candidate_recall,
-        "qps": measured.qps, "p50_us": measured.p50_us, "p99_us": measured.p99_us, "rows_scored": measured.rows_scored,
-        "rows_read": measured.rows_read, "pages_read": measured.pages_read, "ram_bytes_row": measured.ram_bytes_row,
-        "anonymous_bytes_row": measured.anonymous_bytes_row, "build_seconds": built.seconds,
-        "cold_us": cold.map(|cold| cold.query_us), "cold_pages": cold.map(|cold| cold.query_pages),
-        "probe_us": cold.map(|cold| cold.probe_us), "probe_pages": cold.map(|cold| cold.probe_pages),
-        "writing_p50_us": beside.as_ref().map(|beside| beside.p50_us),
-        "writing_p99_us": beside.as_ref().map(|beside| beside.p99_us),
-        "writing_rows_per_second": beside.as_ref().map(|beside| beside.rows_per_second),
-        "writing_merges": beside.as_ref().map(|beside| beside.merges),
-    })
-}
-
-fn table(lines: &[Line]) -> Table {
-    let headings = [
-        ">ef",
-        ">recall",
-        ">by codes",
-        ">queries/s",
-        ">p50",
-        ">p99",
-        ">scored",
-        ">read",
-        ">pages",
-    ];
-    let cold = if lines.iter().any(|line| line.cold.is_some()) {
-        &[">cold", ">from disk", ">probe", ">from disk"][..]
-    } else {
-        &[]
-    };
-    let beside = if lines.iter().any(|line| line.beside.is_some()) {
-        &[">p50 writing", ">p99 writing", ">rows/s", ">merges"][..]
-    } else {
-        &[]
-    };
-    let mut table = Table::new(headings.iter().chain(cold).chain(beside));
-    for Line {
-        ef,
-        measured,
-        cold,
-        beside,
-    } in lines
-    {
-        let micros = |micros: f64| format!("{micros:.1} us");
-        let mut cells = vec![
-            ef.to_string(),
-            format!("{:.4}", measured.recall),
-            format!("{:.4}", measured.candidate_recall),
-            grouped(measured.qps as u64),
-            micros(measured.p50_us),
-            micros(measured.p99_us),
-            format!("{:.0}", measured.rows_scored),
-            format!("{:.1}", measured.rows_read),
-            format!("{:.1}", measured.pages_read),
-        ];
-        if let Some(cold) = cold {
-            cells.extend([
-                micros(cold.query_us),
-                format!("{:.1}", cold.query_pages),
-                micros(cold.probe_us),
-                format!("{:.1}", cold.probe_pages),
-            ]);
-        }
-        if let Some(beside) = beside {
-            cells.extend([beside.p50_us, beside.p99_us].map(micros));
-            cells.extend([grouped(beside.rows_per_second as u64), beside.merges.to_string()]);
-        }
-        table.row(cells);
-    }
-    table
 }
 
 /// How rows of a file are kept: as they come.

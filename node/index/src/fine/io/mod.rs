@@ -36,7 +36,8 @@ pub(super) fn will_need(map: &Map, range: std::ops::Range<usize>) {
     let _ = (map, range);
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
     use rustix::fs::{Advice, fadvise};
