@@ -52,6 +52,7 @@ pub struct Base {
     npy: Npy,
     distance: Distance,
     rows: u64,
+    taken: u64,
     anchors: Anchors,
 }
 
@@ -70,6 +71,7 @@ impl Base {
             npy,
             distance,
             rows,
+            taken: 0,
             anchors,
         })
     }
@@ -88,9 +90,10 @@ impl Base {
 
     /// The next row as document `number`; its payload holds numbers that filters pick by.
     pub fn next(&mut self, number: u64) -> anyhow::Result<Option<Document>> {
-        if number == self.rows {
+        if self.taken == self.rows {
             return Ok(None);
         }
+        self.taken += 1;
         let Some(row) = self.npy.next_row()? else {
             return Ok(None);
         };
