@@ -145,6 +145,8 @@ async fn acknowledged_documents_survive_the_death_of_a_node_and_of_all() {
 async fn a_coordinator_refuses_nothing_on_what_it_knew_before_another_changed_it() {
     let mut cluster = Cluster::start().await;
     let client = cluster.client();
+    // Three replicas: all nodes have joined.
+    create(&client, "joined", 1).await;
     cluster.stop_node(0);
     create_with(&client, "documents", 1, 1).await;
     write_all(&client, "documents", 0..10).await;
