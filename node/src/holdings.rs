@@ -380,12 +380,13 @@ impl Holdings {
             for record in self.directory.identity().replicas {
                 let shard = record.shard;
                 let fault = self.groups.group(ShardId(shard)).map(|group| group.status().fault);
-                if fault.as_deref() == Some("") {
-                    continue;
-                }
+                let why = match fault {
+                    Some(fault) if fault.is_empty() => continue,
+                    fault => fault.unwrap_or_else(|| "it could not be opened".into()),
+                };
                 self.close(shard).await;
                 match self.open(record).await {
-                    Ok(()) => tracing::info!(shard, "a replica that had stopped runs again"),
+                    Ok(()) => tracing::warn!(shard, why, "a replica that had stopped runs again"),
                     Err(why) => tracing::warn!(shard, %why, "a replica stays stopped"),
                 }
             }

@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::service::{Replica, Replicas};
-use crate::shard::MergeDone;
+use crate::shard::{MergeDone, NotMerged};
 use crate::worker::Workers;
-use failures::Failures;
+use failures::{Failed, Failures};
 
 /// How often replicas are asked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl Merging {
     }
 
     /// One merge, or where none is due what segments lack; whose, and what came of it or why nothing did.
-    async fn merge(self: Arc<Self>, replica: Arc<Replica>) -> (Key, Result<Option<MergeDone>, String>) {
+    async fn merge(self: Arc<Self>, replica: Arc<Replica>) -> (Key, Result<Option<MergeDone>, Failed>) {
         let (own, this) = (key(&replica), self.clone());
         self.running.fetch_add(1, Ordering::Relaxed);
         let merged = self.workers.run(Instant::now() + START_TIMEOUT, move || {
@@ -137,10 +137,13 @@ impl Merging {
         let merged = merged.await;
         self.running.fetch_sub(1, Ordering::Relaxed);
         let merged = match merged {
-            Ok(merged) => merged.map_err(|why| why.to_string()),
+            Ok(merged) => merged.map_err(|why| match &why {
+                NotMerged::NoRoom { .. } => Failed::heals(&why),
+                NotMerged::Failed(_) | NotMerged::Fault(_) => Failed::stays(&why),
+            }),
             // The node stops.
             Err(Failure::Unavailable(_)) => Ok(None),
-            Err(why) => Err(why.to_string()),
+            Err(why) => Err(Failed::stays(&why)),
         };
         (own, merged)
     }
@@ -160,7 +163,7 @@ impl Merging {
     }
 
     /// Counts a merge that has ended, and says what is new.
-    fn note(&self, own: Key, merged: Result<Option<MergeDone>, String>, failures: &mut Failures<Key>) {
+    fn note(&self, own: Key, merged: Result<Option<MergeDone>, Failed>, failures: &mut Failures<Key>) {
         let (shard, _) = own;
         match merged {
             Ok(done) => {
@@ -172,9 +175,10 @@ impl Merging {
                     tracing::info!(shard, "segments are merged again");
                 }
             }
-            Err(why) => {
+            Err(failed) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
-                match failures.failed(own, Instant::now(), &why) {
+                let why = failed.why.clone();
+                match failures.failed(own, Instant::now(), failed) {
                     true => tracing::warn!(shard, why, "segments not merged, to be tried again within the hour"),
                     false => tracing::debug!(shard, why, "segments not merged again"),
                 }

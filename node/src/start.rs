@@ -254,6 +254,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
         seal_bytes: config.seal_bytes,
         budget: Arc::new(Budget::new(config.recent_budget_bytes)),
         builders: Threads::new(threads.div_ceil(2)),
+        free_space_min_bytes: config.free_space_min_bytes,
         ..shard::Options::new(disk.clone(), opened.trees)
     };
     let holdings = Holdings::new(opened.directory.clone(), disk, groups.clone(), options, context.clone());

@@ -12,9 +12,9 @@ use granum_client::{Client, Document, Outcome, WriteError};
 use crate::processes::{Cluster, Layout, eventually};
 use crate::{all_caught_up, create, vector};
 
-const DISK_MIB: usize = 128;
+const DISK_MIB: usize = 96;
 /// What is removed to make room: more than the reserve.
-const BALLAST_MIB: usize = 48;
+const BALLAST_MIB: usize = 40;
 const PAYLOAD_BYTES: usize = 40_000;
 const BATCH_DOCUMENTS: u64 = 16;
 /// Far more than the disks hold.
@@ -167,7 +167,7 @@ async fn a_full_disk_refuses_writes_loses_nothing_and_heals_by_itself() {
         "--log-segment-bytes=4194304",
         "--log-budget-bytes=8388608",
         "--seal-bytes=2097152",
-        "--free-space-min-bytes=33554432",
+        "--free-space-min-bytes=16777216",
     ];
     let mut cluster = Cluster::start_as(Layout {
         node_arguments: arguments.map(String::from).to_vec(),

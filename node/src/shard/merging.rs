@@ -40,7 +40,15 @@ pub struct MergeDone {
 /// Why a merge that was due was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum NotMerged {
-    /// Nothing was changed: a full disk, a damaged source.
+    /// Nothing was begun: what is free is kept for the log and for seals, without which nothing is acknowledged.
+    #[error("it may write {bytes} bytes, and {kept} are kept free (free_space_min_bytes)")]
+    NoRoom {
+        /// What would be written, about.
+        bytes: u64,
+        /// What must be free beside it.
+        kept: u64,
+    },
+    /// Nothing was changed: a damaged source, a disk that was filled meanwhile.
     #[error(transparent)]
     Failed(#[from] MergeError),
     /// The replica stops.
@@ -70,6 +78,7 @@ impl ShardMachine {
         if self.is_interrupted() {
             return Ok(());
         }
+        self.check_room(self.index().underived_bytes())?;
         match self.index().derive(&self.builders(&|bytes| self.gives_up(bytes, pace))) {
             Ok(_) | Err(BuildError::Stopped) => Ok(()),
             Err(error) => Err(MergeError::from(error).into()),
@@ -88,6 +97,7 @@ impl ShardMachine {
         let Some(plan) = index.plan_merge(&self.options.merge).filter(|_| !self.is_interrupted()) else {
             return Ok(None);
         };
+        self.check_room(plan.bytes)?;
         let next = {
             let mut driven = self.lock_core();
             if let Some(fault) = &driven.fault {
@@ -115,6 +125,17 @@ impl ShardMachine {
         let moved = self.publish_merged(&index, merged)?;
         self.follow_moved(&index, moved);
         Ok(Some(done))
+    }
+
+    /// Refuses to begin what would leave the log and the seals without space: a full disk is theirs to the last byte.
+    fn check_room(&self, bytes: u64) -> Result<(), NotMerged> {
+        let kept = self.options.free_space_min_bytes;
+        // A file system that does not say counts as one with room: writing to it will tell.
+        let available = self.options.disk.available_space(&self.directory).unwrap_or(u64::MAX);
+        match available < kept.saturating_add(bytes) {
+            true => Err(NotMerged::NoRoom { bytes, kept }),
+            false => Ok(()),
+        }
     }
 
     /// Names the merged segment in the standing manifest and swaps it in.

@@ -24,6 +24,8 @@ pub struct Options {
     pub builders: Threads,
     /// Which segments are merged.
     pub merge: MergePolicy,
+    /// Free bytes of the file system that merges and derived files leave to the log and to seals.
+    pub free_space_min_bytes: u64,
 }
 
 impl Options {
@@ -36,6 +38,7 @@ impl Options {
             budget: Arc::new(Budget::new(512 << 20)),
             builders: Threads::new(1),
             merge: MergePolicy::default(),
+            free_space_min_bytes: 0,
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::column;
 use crate::document::SegmentId;
 use crate::error::BuildError;
 use crate::executor::Executor;
-use crate::segment::Segment;
 use crate::segment::merge::Source;
+use crate::segment::{Segment, VectorFile};
 
 /// Gives up when a segment has gone, and when the caller says so.
 struct WhileThere<'a> {
@@ -67,6 +67,14 @@ impl Index {
                 || segment.columns.lacks(&state.schema.payload)
         };
         state.segments.iter().any(|live| lacks(&live.segment))
+    }
+
+    /// About the most that the codes and graphs which published segments lack will take on disk: as much as their vectors do.
+    pub fn underived_bytes(&self) -> u64 {
+        let state = self.state().clone();
+        let vectors = state.segments.iter().flat_map(|live| live.segment.vectors());
+        let lacking = vectors.filter(|vectors| derive::is_known_to_lack(vectors, self.options));
+        lacking.map(VectorFile::values_bytes).sum()
     }
 
     pub(super) fn derive_segment(

@@ -21,7 +21,11 @@ fn open(folder: &std::path::Path, merge: MergePolicy) -> Arc<ShardMachine> {
         merge,
         ..Options::new(Arc::new(RealDisk), Some(trees))
     };
-    ShardMachine::open(&EnsureReplicaRequest::default(), folder, &options).unwrap()
+    open_with(folder, &options)
+}
+
+fn open_with(folder: &std::path::Path, options: &Options) -> Arc<ShardMachine> {
+    ShardMachine::open(&EnsureReplicaRequest::default(), folder, options).unwrap()
 }
 
 /// Eight documents, written and deleted in turn; every fifth command is a seal point.
@@ -96,6 +100,27 @@ impl Drop for Done<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
     }
+}
+
+#[test]
+fn a_merge_leaves_the_free_space_that_the_log_and_seals_need() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(sealed_twice(folder.path()));
+    let with_kept = |free_space_min_bytes| {
+        let options = Options {
+            merge: eager(),
+            free_space_min_bytes,
+            ..Options::new(Arc::new(RealDisk), None)
+        };
+        open_with(folder.path(), &options)
+    };
+    let short = with_kept(u64::MAX / 2);
+    for _ in 0..2 {
+        assert!(matches!(short.merge(&|_| false), Err(NotMerged::NoRoom { bytes, .. }) if bytes > 0));
+    }
+    assert!(short.is_merge_due(), "nothing was begun");
+    drop(short);
+    assert!(with_kept(0).merge(&|_| false).unwrap().is_some());
 }
 
 /// A replica with two segments to be merged.
