@@ -139,9 +139,7 @@ impl Index {
 
     /// Begins a batch: readers see all of it or nothing. They wait until the writer is dropped.
     pub fn write(&self) -> Writer<'_> {
-        Writer {
-            state: self.state.write().expect(LOCK),
-        }
+        Writer::new(self.state.write().expect(LOCK), self.options)
     }
 
     /// Replaces the schema. Payload indexes that are new are built by the next [`derive`](Self::derive). A field that is
@@ -188,7 +186,9 @@ impl Index {
             sync_directory(&self.directory).map_err(failed(self.directory.display().to_string()))?;
         } else {
             let reference = build(&self.directory, built.part.id, &built.part.schema, &built.documents)?;
-            built.segment = Some(open_segment(&self.directory, &reference, self.options, &state.schema)?.segment);
+            let segment = open_segment(&self.directory, &reference, self.options, &state.schema)?.segment;
+            self.encode_segment(&segment);
+            built.segment = Some(segment);
             built.references.push(reference);
         }
         Ok(built)

@@ -3,22 +3,43 @@
 //! A view must not change under its reader and a write must not copy everything, so all of it is copy-on-write in small
 //! pieces: rows in chunks, ids in shards, the dead in a bitmap. A writer copies a piece only while a view still holds it,
 //! which bounds a write by one chunk, one shard and the bitmap. A death leaves its row in place until the freeze.
+//!
+//! A chunk that is full changes no more. It gets codes of its vectors, by whoever filled it and beside all locks, and is
+//! scanned by those from then on ([`crate::coarse::chunk`]).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use granum_model::DocId;
+use granum_model::{Dense, DocId, Schema, Vector, VectorField};
 use roaring::RoaringBitmap;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::coarse::chunk::{ChunkCodes, Maker};
 use crate::document::Document;
+use crate::metric::fits;
+use crate::options::Options;
 
 /// Rows of a chunk: what a write copies at most, as pointers.
-const CHUNK_ROWS: usize = 256;
+pub(crate) const CHUNK_ROWS: usize = 256;
 /// Shards of the id map: a write copies one at most.
 const ID_SHARDS: usize = 256;
 
-type Chunk = Vec<Arc<Document>>;
+#[derive(Default)]
+struct Chunk {
+    documents: Vec<Arc<Document>>,
+    /// By vector, once it is full.
+    codes: OnceLock<Vec<(String, ChunkCodes)>>,
+}
+
+impl Clone for Chunk {
+    /// A copy to be written to: it has no codes yet.
+    fn clone(&self) -> Chunk {
+        Chunk {
+            documents: self.documents.clone(),
+            codes: OnceLock::new(),
+        }
+    }
+}
 
 /// Invariants: `by_id` names exactly the rows that are not in `dead`; rows are dense from 0.
 #[derive(Clone)]
@@ -52,13 +73,13 @@ impl Recent {
             document.id
         );
         if (self.rows as usize).is_multiple_of(CHUNK_ROWS) {
-            self.chunks.push(Arc::new(Vec::with_capacity(CHUNK_ROWS)));
+            self.chunks.push(Arc::default());
         }
         let chunk = self
             .chunks
             .last_mut()
             .expect("a chunk was pushed for the first of its rows");
-        Arc::make_mut(chunk).push(Arc::new(document));
+        Arc::make_mut(chunk).documents.push(Arc::new(document));
         self.rows += 1;
     }
 
@@ -78,13 +99,64 @@ impl Recent {
 
     /// The document at `row`, dead or alive.
     pub fn document(&self, row: u32) -> &Arc<Document> {
-        &self.chunks[row as usize / CHUNK_ROWS][row as usize % CHUNK_ROWS]
+        &self.chunks[row as usize / CHUNK_ROWS].documents[row as usize % CHUNK_ROWS]
     }
 
     /// Live rows in order.
     pub fn live(&self) -> impl Iterator<Item = (u32, &Arc<Document>)> {
-        let rows = self.chunks.iter().flat_map(|chunk| chunk.iter());
-        (0..).zip(rows).filter(|(row, _)| !self.dead.contains(*row))
+        self.live_without(&[])
+    }
+
+    /// Live rows in order, but for those of some chunks, by ascending number.
+    pub fn live_without(&self, chunks: &[usize]) -> impl Iterator<Item = (u32, &Arc<Document>)> {
+        let left = (0..self.chunks.len()).filter(|number| chunks.binary_search(number).is_err());
+        let rows = left.flat_map(|number| {
+            let first = (number * CHUNK_ROWS) as u32;
+            (first..).zip(&self.chunks[number].documents)
+        });
+        rows.filter(|(row, _)| !self.dead.contains(*row))
+    }
+
+    /// Makes the codes that full chunks lack. For the writer, on a pinned copy: readers of others get them too.
+    pub fn encode(&self, schema: &Schema, options: Options) {
+        let is_full = |chunk: &&Arc<Chunk>| chunk.documents.len() == CHUNK_ROWS;
+        let mut full = self.chunks.iter().filter(is_full).rev();
+        let lacking: Vec<&Arc<Chunk>> = full.by_ref().take_while(|chunk| chunk.codes.get().is_none()).collect();
+        if lacking.is_empty() {
+            return;
+        }
+        let makers: Vec<(&VectorField, Arc<Maker>)> = schema
+            .vectors
+            .iter()
+            .filter_map(|field| Some((field, self.maker(field, options)?)))
+            .collect();
+        for chunk in lacking.into_iter().rev() {
+            chunk.codes.get_or_init(|| {
+                let coded = |(field, maker): &(&VectorField, Arc<Maker>)| {
+                    let rows: Option<Vec<&Dense>> = chunk.documents.iter().map(|own| dense(own, field)).collect();
+                    let codes = ChunkCodes::encode(maker.clone(), rows?.into_iter());
+                    Some((field.name.clone(), codes))
+                };
+                makers.iter().filter_map(coded).collect()
+            });
+        }
+    }
+
+    /// What makes the codes of a field: that of a chunk which has some, where it is the same.
+    fn maker(&self, field: &VectorField, options: Options) -> Option<Arc<Maker>> {
+        let maker = Maker::new(field, options)?;
+        let mut known = self.chunks.iter().filter_map(|chunk| chunk.codes_of(&field.name));
+        let known = known.find(|codes| codes.maker().is_same(&maker));
+        Some(known.map_or_else(|| Arc::new(maker), |codes| codes.maker().clone()))
+    }
+
+    /// Chunks that have codes of a vector, all of one maker: their numbers, and those.
+    pub fn coded(&self, name: &str) -> (Vec<usize>, Vec<&ChunkCodes>) {
+        let mut maker: Option<&Arc<Maker>> = None;
+        let chunks = self.chunks.iter().enumerate();
+        let coded = chunks.filter_map(|(number, chunk)| Some((number, chunk.codes_of(name)?)));
+        let alike = coded.filter(|(_, codes)| maker.get_or_insert(codes.maker()).is_same(codes.maker()));
+        alike.unzip()
     }
 
     /// Rows, dead ones included.
@@ -100,9 +172,25 @@ impl Recent {
         u64::from(self.rows) - self.dead.len()
     }
 
-    /// Memory of all rows, dead ones included, about.
+    /// Memory of all rows, dead ones and codes included, about.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        let codes = self.chunks.iter().filter_map(|chunk| chunk.codes.get()).flatten();
+        self.bytes + codes.map(|(_, codes)| codes.bytes()).sum::<u64>()
+    }
+}
+
+impl Chunk {
+    fn codes_of(&self, name: &str) -> Option<&ChunkCodes> {
+        let mut codes = self.codes.get()?.iter();
+        codes.find(|(own, _)| own == name).map(|(_, codes)| codes)
+    }
+}
+
+/// The dense vector of a document in that field, if it is as the field says.
+fn dense<'a>(document: &'a Document, field: &VectorField) -> Option<&'a Dense> {
+    match document.vector(&field.name)? {
+        vector @ Vector::Dense(dense) if fits(field, vector) => Some(dense),
+        _ => None,
     }
 }
 

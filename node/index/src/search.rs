@@ -1,6 +1,6 @@
 //! The recipe of a query: one probe, every part in turn, the k best of all of them, proved.
 //!
-//! Documents in memory are scored exactly. A segment names candidates by codes ([`named`]), each with the interval that its
+//! Documents in memory are scored at once ([`memory`]). A segment names candidates by codes ([`named`]), each with the interval that its
 //! score lies in, or, where it has no codes or the query asks for `exact`, scores all its rows. When all parts have spoken,
 //! the rows that the query wants proved are read, across segments, so that what one part has found spares another its
 //! reads. Dead rows fall out before their ids are read. A filter first becomes the set of rows that pass; where that set is
@@ -9,6 +9,7 @@
 mod certificate;
 pub(crate) mod check;
 pub(crate) mod filtered;
+mod memory;
 mod named;
 mod reads;
 
@@ -20,7 +21,6 @@ use crate::filter::Compiled;
 use crate::fine::verify::Claim;
 use crate::metric::Probe;
 use crate::query::{Found, Query, RowHit, RowRef, Usage};
-use crate::recent::Recent;
 use crate::segment::VectorFile;
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
@@ -131,28 +131,6 @@ impl<'a> Search<'a> {
 }
 
 impl Search<'_> {
-    fn memory(&mut self, part: u32, recent: &Recent) -> Result<(), SearchError> {
-        let mut candidates = Vec::new();
-        for (row, document) in recent.live() {
-            if row % STOP_ROWS == 0 && (self.stop)() {
-                return Err(SearchError::Stopped);
-            }
-            let vector = document.vector(&self.field.name);
-            let Some(score) = vector.and_then(|vector| self.probe.score(vector)) else {
-                continue;
-            };
-            self.usage.rows_scored += 1;
-            if !self.best.admits(score) {
-                continue;
-            }
-            match self.filter {
-                None => self.offer(score, document.id.clone(), RowRef { part, row }),
-                Some(_) => candidates.push((score, row)),
-            }
-        }
-        self.filter_memory(part, recent, candidates)
-    }
-
     /// Names or scores what a segment has for this query. True: the scores of all its rows are wanted, without a filter.
     fn disk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<bool, SearchError> {
         if let Some(coarse) = self.coarse(file) {
@@ -202,6 +180,11 @@ impl Search<'_> {
         self.usage.rows_read += file.places();
         self.usage.bytes_read += file.values_bytes();
         self.usage.pages_read += file.values_pages();
+    }
+
+    /// How many must be found for as many as the query asks for to be left.
+    fn wanted(&self) -> usize {
+        self.query.k + usize::from(self.query.exclude.is_some())
     }
 
     fn offer(&mut self, score: f32, id: DocId, row: RowRef) {

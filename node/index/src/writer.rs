@@ -7,23 +7,47 @@ use granum_model::{DocId, Schema};
 use crate::document::{Document, PAYLOAD_BYTES_MAX, Place};
 use crate::error::InsertError;
 use crate::metric::fits;
+use crate::options::Options;
 use crate::state::State;
 
-/// Several changes that readers see at once. Holds the write lock: keep it for a batch, not longer.
+/// Several changes that readers see at once. Holds the write lock: keep it for a batch, not longer. When it is dropped, readers
+/// see the batch; then codes are made of what it has filled.
 pub struct Writer<'a> {
-    pub(crate) state: RwLockWriteGuard<'a, Arc<State>>,
+    /// There until it is dropped.
+    state: Option<RwLockWriteGuard<'a, Arc<State>>>,
+    options: Options,
 }
 
-impl Writer<'_> {
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        let Some(state) = self.state.take() else { return };
+        let pinned = Arc::clone(&state);
+        drop(state);
+        pinned.recent.encode(&pinned.schema, self.options);
+    }
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(state: RwLockWriteGuard<'a, Arc<State>>, options: Options) -> Writer<'a> {
+        Writer {
+            state: Some(state),
+            options,
+        }
+    }
+
+    fn state(&mut self) -> &mut Arc<State> {
+        self.state.as_mut().expect("only the drop takes it")
+    }
+
     /// As [`Index::insert`](crate::Index::insert).
     pub fn insert(&mut self, document: Document, sealed: Option<Place>) -> Result<bool, InsertError> {
-        check_document(&self.state.schema, &document)?;
-        Ok(Arc::make_mut(&mut self.state).insert(document, sealed))
+        check_document(&self.state().schema, &document)?;
+        Ok(Arc::make_mut(self.state()).insert(document, sealed))
     }
 
     /// As [`Index::delete`](crate::Index::delete).
     pub fn delete(&mut self, id: &DocId, sealed: Option<Place>) -> bool {
-        Arc::make_mut(&mut self.state).delete(id, sealed)
+        Arc::make_mut(self.state()).delete(id, sealed)
     }
 }
 

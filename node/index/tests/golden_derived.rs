@@ -63,8 +63,9 @@ fn options(builder: Builder, bits: Bits) -> Options {
 }
 
 /// Seals so many rows as segment 1.
+/// A segment without codes.
 fn seal(directory: &Path, rows: u64) -> Vec<SegmentRef> {
-    let index = Index::open(directory, schema(), Options::default(), &[]).unwrap();
+    let index = open(directory, options(Builder::Scan, Bits::Four), &[]);
     for number in 0..rows {
         let document = Document {
             id: DocId::Number(number),

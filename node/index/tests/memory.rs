@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use granum_index::{Document, Index, MergePlan, Options, Params, Query, SegmentId, SegmentRef};
+use granum_index::{Bits, Builder, Document, Index, MergePlan, Options, Params, Query, SegmentId, SegmentRef};
 use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorField, VectorKind};
 
 const DIMENSION: usize = 1024;
@@ -54,9 +54,17 @@ fn anonymous_bytes() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// All rows are read.
+const OPTIONS: Options = Options {
+    builder: Builder::Scan,
+    bits: Bits::Four,
+    seed: 0,
+    target_recall: 0.98,
+};
+
 /// Eight segments, each sealed before the next is filled.
 fn seal(directory: &std::path::Path) -> Vec<SegmentRef> {
-    let index = Index::open(directory, schema(), Options::default(), &[]).unwrap();
+    let index = Index::open(directory, schema(), OPTIONS, &[]).unwrap();
     let mut manifest = Vec::new();
     for segment in 0..8 {
         for number in segment * ROWS / 8..(segment + 1) * ROWS / 8 {
@@ -85,7 +93,7 @@ fn sealed_vectors_and_merges_do_not_grow_anonymous_memory() {
     let directory = tempfile::tempdir().unwrap();
     let manifest = seal(directory.path());
     let before = anonymous_bytes();
-    let index = Index::open(directory.path(), schema(), Options::default(), &manifest).unwrap();
+    let index = Index::open(directory.path(), schema(), OPTIONS, &manifest).unwrap();
     let query = Query {
         using: "v".into(),
         vector: vector(5),

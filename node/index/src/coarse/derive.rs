@@ -14,7 +14,7 @@ use super::walk::NO_LINK;
 use super::{Coarse, Codes, Graph, beam, build, cluster};
 use crate::document::SegmentId;
 use crate::error::BuildError;
-use crate::executor::Executor;
+use crate::executor::{Executor, Inline};
 use crate::options::{Builder, Options};
 use crate::pace::{CopyError, Pace, go_on_at};
 use crate::segment::{VectorFile, names};
@@ -99,16 +99,7 @@ pub(crate) fn derive(
         return Ok(());
     };
     if missing.codes {
-        let quantizer = Quantizer::new(
-            dimension as usize,
-            options.bits,
-            vectors.distance(),
-            seed(vectors, options),
-        );
-        let encoded = encode(vectors, &quantizer, origins, executor)?;
-        let pace = |bytes| executor.pace(bytes);
-        let written = codes::write(directory, segment, vectors, &quantizer, &encoded, &mut Pace::new(&pace));
-        written.map_err(CopyError::building(names::codes(segment, vectors.number())))?;
+        write_codes(directory, segment, vectors, options, origins, executor)?;
     }
     // A sound graph stays when only the codes were missing.
     let has_graph = || Graph::open(directory, segment, vectors).is_ok_and(|graph| graph.check().is_ok());
@@ -120,6 +111,39 @@ pub(crate) fn derive(
         write_graph(directory, segment, vectors, &links, executor)?;
     }
     measure(directory, segment, vectors, executor)
+}
+
+/// Makes the codes of a new file, where they are worth it, and no graph.
+pub(crate) fn encode_only(
+    directory: &Path,
+    segment: SegmentId,
+    vectors: &VectorFile,
+    options: Options,
+) -> Result<(), BuildError> {
+    match wants_codes(vectors, options) {
+        true => write_codes(directory, segment, vectors, options, &[], &Inline),
+        false => Ok(()),
+    }
+}
+
+fn write_codes(
+    directory: &Path,
+    segment: SegmentId,
+    vectors: &VectorFile,
+    options: Options,
+    origins: &[Origin],
+    executor: &dyn Executor,
+) -> Result<(), BuildError> {
+    let VectorKind::Dense { dimension } = vectors.kind() else {
+        return Ok(());
+    };
+    let seed = seed(vectors.name(), options);
+    let quantizer = Quantizer::new(dimension as usize, options.bits, vectors.distance(), seed);
+    let encoded = encode(vectors, &quantizer, origins, executor)?;
+    let pace = |bytes| executor.pace(bytes);
+    let written = codes::write(directory, segment, vectors, &quantizer, &encoded, &mut Pace::new(&pace));
+    written.map_err(CopyError::building(names::codes(segment, vectors.number())))?;
+    Ok(())
 }
 
 /// Measures the recall of walks, where there is a graph that lacks it, and writes it to the graph's file.
@@ -160,8 +184,8 @@ fn write_graph(
 }
 
 /// The rotation of a vector field: the same in all segments, so that codes can be copied.
-fn seed(vectors: &VectorFile, options: Options) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(vectors.name().as_bytes(), options.seed)
+pub(super) fn seed(name: &str, options: Options) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), options.seed)
 }
 
 /// Links by our own builder.
@@ -172,7 +196,7 @@ fn linked(
     origins: &[Origin],
     executor: &dyn Executor,
 ) -> Result<Links, BuildError> {
-    let space = Space::new(vectors, dimension, seed(vectors, options), executor)?;
+    let space = Space::new(vectors, dimension, seed(vectors.name(), options), executor)?;
     let rows = space.rows() as usize;
     let row = |row: usize| space.decoded(row as u32);
     let entries = cluster::medoids(rows, cluster::entries(rows), GRAPH_SEED, &row, executor)?;

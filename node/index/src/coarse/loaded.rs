@@ -4,6 +4,7 @@ use super::codes::Codes;
 use super::estimate::Estimator;
 use super::graph::Graph;
 use super::quantize::Factors;
+use super::seek::Rows;
 use crate::error::OpenError;
 use crate::fine::Resident;
 use crate::simd;
@@ -52,42 +53,8 @@ impl Loaded {
         Ok(own)
     }
 
-    pub fn places(&self) -> u32 {
-        self.places
-    }
-
-    /// The largest error and norm of any place.
-    pub fn largest(&self) -> Factors {
-        self.largest
-    }
-
     pub fn bytes(&self) -> u64 {
         self.memory.bytes()
-    }
-
-    /// Estimated scores of `places`, see [`Estimator::line`].
-    #[inline]
-    pub fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]) {
-        const TILE: usize = 64;
-        let scales = simd::numbers(self.memory.piece(SCALES));
-        let norms = self.has_lengths.then(|| simd::numbers(self.memory.piece(NORMS)));
-        let mut sums = [0; TILE];
-        for (places, scores) in places.chunks(TILE).zip(scores.chunks_mut(TILE)) {
-            let sums = &mut sums[..places.len()];
-            self.kernel
-                .gather(&estimator.query, self.memory.piece(CODES), places, sums);
-            simd::finish(sums, places, scales, norms, estimator.line(), scores);
-        }
-    }
-
-    /// All factors of a place.
-    pub fn factors(&self, place: u32) -> Factors {
-        let factor = |piece| simd::numbers(self.memory.piece(piece))[place as usize];
-        Factors {
-            scale: factor(SCALES),
-            norm: factor(NORMS),
-            error: factor(ERRORS),
-        }
     }
 
     /// The factors of a place will be read soon.
@@ -102,10 +69,43 @@ impl Loaded {
     pub fn links(&self, place: u32) -> &[u32] {
         &simd::words(self.memory.piece(LINKS))[place as usize * self.degree..][..self.degree]
     }
+}
 
-    /// A place will be scored soon.
+impl Rows for Loaded {
     #[inline]
-    pub fn expect(&self, place: u32) {
+    fn places(&self) -> u32 {
+        self.places
+    }
+
+    fn largest(&self) -> Factors {
+        self.largest
+    }
+
+    #[inline]
+    fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]) {
+        const TILE: usize = 64;
+        let scales = simd::numbers(self.memory.piece(SCALES));
+        let norms = self.has_lengths.then(|| simd::numbers(self.memory.piece(NORMS)));
+        let mut sums = [0; TILE];
+        for (places, scores) in places.chunks(TILE).zip(scores.chunks_mut(TILE)) {
+            let sums = &mut sums[..places.len()];
+            self.kernel
+                .gather(&estimator.query, self.memory.piece(CODES), places, sums);
+            simd::finish(sums, places, scales, norms, estimator.line(), scores);
+        }
+    }
+
+    fn factors(&self, place: u32) -> Factors {
+        let factor = |piece| simd::numbers(self.memory.piece(piece))[place as usize];
+        Factors {
+            scale: factor(SCALES),
+            norm: factor(NORMS),
+            error: factor(ERRORS),
+        }
+    }
+
+    #[inline]
+    fn expect(&self, place: u32) {
         let width = self.kernel.row_bytes();
         simd::prefetch(&self.memory.piece(CODES)[place as usize * width..][..width]);
     }

@@ -13,6 +13,7 @@
 
 mod beam;
 pub(crate) mod build;
+pub(crate) mod chunk;
 mod cluster;
 mod codes;
 pub(crate) mod derive;

@@ -30,16 +30,25 @@ impl Places {
     }
 
     /// Without the places of `rows`.
-    pub fn less(mut self, file: &VectorFile, rows: &RoaringBitmap) -> Places {
-        for place in rows.iter().filter_map(|row| file.place(row)) {
+    pub fn less(self, file: &VectorFile, rows: &RoaringBitmap) -> Places {
+        self.without(rows.iter().filter_map(|row| file.place(row)).map(|place| place as u32))
+    }
+
+    fn without(mut self, places: impl Iterator<Item = u32>) -> Places {
+        for place in places {
             let (word, bit) = (
                 &mut self.words[place as usize / WORD_BITS],
-                1 << (place % WORD_BITS as u64),
+                1 << (place as usize % WORD_BITS),
             );
             self.count -= u64::from(*word & bit != 0);
             *word &= !bit;
         }
         self
+    }
+
+    /// All of so many places but `without`, which are among them.
+    pub fn all_but(places: u32, without: impl Iterator<Item = u32>) -> Places {
+        Places::none(places as usize).with(0..places).without(without)
     }
 
     fn none(places: usize) -> Places {

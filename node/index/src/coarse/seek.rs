@@ -13,6 +13,7 @@ use super::Coarse;
 use super::estimate::{DEVIATIONS, Estimator};
 use super::loaded::Loaded;
 use super::places::{Blocks, Places};
+use super::quantize::{Factors, Quantizer};
 use super::walk::{Terrain, Walker};
 use crate::simd;
 
@@ -167,79 +168,111 @@ impl Coarse {
         &self,
         query: &[f32],
         among: Option<&Places>,
-        (k, deviations): (usize, f32),
+        reach: (usize, f32),
         floor: f32,
         stop: &dyn Fn() -> bool,
         named: &mut Vec<Named>,
     ) -> Option<u64> {
-        let rows = self.loaded()?;
-        SEEKER.with_borrow_mut(|seeker| {
-            let Seeker {
-                estimator,
-                best,
-                tile,
-                next_tile,
-                scores,
-                good,
-                ..
-            } = seeker;
-            estimator.prepare(self.codes.quantizer(), query);
-            best.clear();
-            let widest = deviations * estimator.widest(rows.largest());
-            let (mut floor, mut scored, first) = (floor, 0, named.len());
-            let mut next_stop = 0;
-            let mut blocks = Blocks::new(rows.places(), among);
-            let mut take = |tile: &mut Vec<u32>| {
-                blocks.next(TILE, tile);
-                tile.iter().for_each(|place| rows.expect(*place));
-            };
-            take(next_tile);
-            while !next_tile.is_empty() {
-                std::mem::swap(tile, next_tile);
-                take(next_tile);
-                if scored >= next_stop {
-                    if stop() {
-                        return None;
-                    }
-                    next_stop = scored + STOP_ROWS;
-                }
-                scored += tile.len() as u64;
-                scores.resize(tile.len(), 0.0);
-                rows.score(estimator, tile, scores);
-                // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
-                simd::above(scores, (estimator.inward(floor) - widest).next_down(), good);
-                for (score, place) in good.iter().map(|at| (&scores[*at as usize], &tile[*at as usize])) {
-                    let interval = estimator.interval(rows.factors(*place), *score, deviations);
-                    if interval.upper() < floor {
-                        continue;
-                    }
-                    named.push(Named {
-                        place: *place,
-                        interval,
-                    });
-                    if best.len() < k {
-                        best.push(Reverse(Ordered(interval.lower())));
-                    } else if let Some(mut least) = best.peek_mut()
-                        && least.0.0 < interval.lower()
-                    {
-                        *least = Reverse(Ordered(interval.lower()));
-                    }
-                    if best.len() == k
-                        && let Some(least) = best.peek()
-                    {
-                        floor = floor.max(least.0.0);
-                    }
-                }
-            }
-            let mut kept = first;
-            for at in first..named.len() {
-                if named[at].interval.upper() >= floor {
-                    named.swap(kept, at);
-                    kept += 1;
-                }
-            }
-            named.truncate(kept);
-            Some(scored)
-        })
+        let (rows, quantizer) = (self.loaded()?, self.codes.quantizer());
+        scan(rows, quantizer, query, among, reach, floor, stop, named)
     }
+}
+
+/// Rows with codes, by place.
+pub(super) trait Rows {
+    /// How many.
+    fn places(&self) -> u32;
+    /// The largest error and norm of any place.
+    fn largest(&self) -> Factors;
+    /// Estimated scores of `places`, see [`Estimator::line`].
+    fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]);
+    /// All factors of a place.
+    fn factors(&self, place: u32) -> Factors;
+    /// A place will be scored soon.
+    fn expect(&self, place: u32);
+}
+
+/// See [`Coarse::scan`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a scan is told all that it needs, and keeps nothing"
+)]
+pub(super) fn scan(
+    rows: &impl Rows,
+    quantizer: &Quantizer,
+    query: &[f32],
+    among: Option<&Places>,
+    (k, deviations): (usize, f32),
+    floor: f32,
+    stop: &dyn Fn() -> bool,
+    named: &mut Vec<Named>,
+) -> Option<u64> {
+    SEEKER.with_borrow_mut(|seeker| {
+        let Seeker {
+            estimator,
+            best,
+            tile,
+            next_tile,
+            scores,
+            good,
+            ..
+        } = seeker;
+        estimator.prepare(quantizer, query);
+        best.clear();
+        let widest = deviations * estimator.widest(rows.largest());
+        let (mut floor, mut scored, first) = (floor, 0, named.len());
+        let mut next_stop = 0;
+        let mut blocks = Blocks::new(rows.places(), among);
+        let mut take = |tile: &mut Vec<u32>| {
+            blocks.next(TILE, tile);
+            tile.iter().for_each(|place| rows.expect(*place));
+        };
+        take(next_tile);
+        while !next_tile.is_empty() {
+            std::mem::swap(tile, next_tile);
+            take(next_tile);
+            if scored >= next_stop {
+                if stop() {
+                    return None;
+                }
+                next_stop = scored + STOP_ROWS;
+            }
+            scored += tile.len() as u64;
+            scores.resize(tile.len(), 0.0);
+            rows.score(estimator, tile, scores);
+            // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
+            simd::above(scores, (estimator.inward(floor) - widest).next_down(), good);
+            for (score, place) in good.iter().map(|at| (&scores[*at as usize], &tile[*at as usize])) {
+                let interval = estimator.interval(rows.factors(*place), *score, deviations);
+                if interval.upper() < floor {
+                    continue;
+                }
+                named.push(Named {
+                    place: *place,
+                    interval,
+                });
+                if best.len() < k {
+                    best.push(Reverse(Ordered(interval.lower())));
+                } else if let Some(mut least) = best.peek_mut()
+                    && least.0.0 < interval.lower()
+                {
+                    *least = Reverse(Ordered(interval.lower()));
+                }
+                if best.len() == k
+                    && let Some(least) = best.peek()
+                {
+                    floor = floor.max(least.0.0);
+                }
+            }
+        }
+        let mut kept = first;
+        for at in first..named.len() {
+            if named[at].interval.upper() >= floor {
+                named.swap(kept, at);
+                kept += 1;
+            }
+        }
+        named.truncate(kept);
+        Some(scored)
+    })
 }

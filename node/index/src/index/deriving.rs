@@ -69,6 +69,16 @@ impl Index {
         state.segments.iter().any(|live| lacks(&live.segment))
     }
 
+    /// Makes the codes of a segment that was just built, so that it is never searched without: they take a fraction of the time
+    /// that a graph does. What fails here is left to [`Index::derive`], which says why.
+    pub(super) fn encode_segment(&self, segment: &Segment) {
+        for vectors in segment.vectors() {
+            if derive::encode_only(&self.directory, segment.id, vectors, self.options).is_ok() {
+                vectors.set_coarse(Coarse::open(&self.directory, segment.id, vectors));
+            }
+        }
+    }
+
     /// About the most that the codes and graphs which published segments lack will take on disk: as much as their vectors do.
     pub fn underived_bytes(&self) -> u64 {
         let state = self.state().clone();

@@ -13,6 +13,7 @@ use granum_model::{Distance, VectorField};
 
 use crate::coarse::estimate::DEVIATIONS;
 use crate::query::Query;
+use crate::recent::CHUNK_ROWS;
 use crate::view::{Part, View};
 
 /// Probability that a certified answer of one view is not exact.
@@ -31,7 +32,7 @@ impl Certificate {
         let has_bounds = field.distance != Distance::Manhattan;
         let is_wanted = query.params.certified && has_bounds;
         let rows = view.parts().map(|(_, part)| match part {
-            Part::Memory(_) => 0,
+            Part::Memory(recent) => (recent.coded(&field.name).0.len() * CHUNK_ROWS) as u64,
             Part::Disk(live) => live.segment.vector(&field.name).map_or(0, |file| file.places()),
         });
         Certificate {

@@ -145,10 +145,6 @@ impl Search<'_> {
         Ok(Passing::Places(places))
     }
 
-    fn wanted(&self) -> usize {
-        self.query.k + usize::from(self.query.exclude.is_some())
-    }
-
     /// The cheapest way. Each is made as wide as finds no less than the query's width does without a filter.
     fn plan(&self, ground: &Ground<'_>) -> Plan {
         let coarse = ground.coarse;
