@@ -14,7 +14,7 @@ use granum_model::{Dense, DocId, Schema, Vector, VectorField};
 use roaring::RoaringBitmap;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::coarse::chunk::{ChunkCodes, Maker};
+use crate::coarse::chunk::{ChunkCodes, Coder};
 use crate::document::Document;
 use crate::metric::fits;
 use crate::options::Options;
@@ -125,37 +125,37 @@ impl Recent {
         if lacking.is_empty() {
             return;
         }
-        let makers: Vec<(&VectorField, Arc<Maker>)> = schema
+        let coders: Vec<(&VectorField, Arc<Coder>)> = schema
             .vectors
             .iter()
-            .filter_map(|field| Some((field, self.maker(field, options)?)))
+            .filter_map(|field| Some((field, self.coder(field, options)?)))
             .collect();
         for chunk in lacking.into_iter().rev() {
             chunk.codes.get_or_init(|| {
-                let coded = |(field, maker): &(&VectorField, Arc<Maker>)| {
+                let coded = |(field, coder): &(&VectorField, Arc<Coder>)| {
                     let rows: Option<Vec<&Dense>> = chunk.documents.iter().map(|own| dense(own, field)).collect();
-                    let codes = ChunkCodes::encode(maker.clone(), rows?.into_iter());
+                    let codes = ChunkCodes::encode(coder.clone(), rows?.into_iter());
                     Some((field.name.clone(), codes))
                 };
-                makers.iter().filter_map(coded).collect()
+                coders.iter().filter_map(coded).collect()
             });
         }
     }
 
     /// What makes the codes of a field: that of a chunk which has some, where it is the same.
-    fn maker(&self, field: &VectorField, options: Options) -> Option<Arc<Maker>> {
-        let maker = Maker::new(field, options)?;
+    fn coder(&self, field: &VectorField, options: Options) -> Option<Arc<Coder>> {
+        let coder = Coder::new(field, options)?;
         let mut known = self.chunks.iter().filter_map(|chunk| chunk.codes_of(&field.name));
-        let known = known.find(|codes| codes.maker().is_same(&maker));
-        Some(known.map_or_else(|| Arc::new(maker), |codes| codes.maker().clone()))
+        let known = known.find(|codes| codes.coder().is_same(&coder));
+        Some(known.map_or_else(|| Arc::new(coder), |codes| codes.coder().clone()))
     }
 
-    /// Chunks that have codes of a vector, all of one maker: their numbers, and those.
+    /// Chunks that have codes of a vector, all of one coder: their numbers, and those.
     pub fn coded(&self, name: &str) -> (Vec<usize>, Vec<&ChunkCodes>) {
-        let mut maker: Option<&Arc<Maker>> = None;
+        let mut coder: Option<&Arc<Coder>> = None;
         let chunks = self.chunks.iter().enumerate();
         let coded = chunks.filter_map(|(number, chunk)| Some((number, chunk.codes_of(name)?)));
-        let alike = coded.filter(|(_, codes)| maker.get_or_insert(codes.maker()).is_same(codes.maker()));
+        let alike = coded.filter(|(_, codes)| coder.get_or_insert(codes.coder()).is_same(codes.coder()));
         alike.unzip()
     }
 

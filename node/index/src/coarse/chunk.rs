@@ -19,14 +19,14 @@ use crate::simd::codes::CodeKernel;
 const DIMENSION_MIN: u32 = 64;
 
 /// What codes are made with, and scored.
-pub(crate) struct Maker {
+pub(crate) struct Coder {
     quantizer: Quantizer,
     kernel: CodeKernel,
 }
 
-impl Maker {
+impl Coder {
     /// Of a field; `None`: its rows are not worth codes, or the options ask for none.
-    pub fn new(field: &VectorField, options: Options) -> Option<Maker> {
+    pub fn new(field: &VectorField, options: Options) -> Option<Coder> {
         let VectorKind::Dense { dimension } = field.kind else {
             return None;
         };
@@ -37,21 +37,21 @@ impl Maker {
         }
         let seed = super::derive::seed(&field.name, options);
         let quantizer = Quantizer::new(dimension as usize, options.bits, field.distance, seed);
-        Some(Maker {
+        Some(Coder {
             kernel: CodeKernel::new(options.bits, quantizer.rotation.padded()),
             quantizer,
         })
     }
 
     /// Whether `other` makes and scores the same codes.
-    pub fn is_same(&self, other: &Maker) -> bool {
+    pub fn is_same(&self, other: &Coder) -> bool {
         self.quantizer.is_same(&other.quantizer)
     }
 }
 
 /// Codes of the rows of one chunk. Invariant: a code and factors a row.
 pub(crate) struct ChunkCodes {
-    maker: Arc<Maker>,
+    coder: Arc<Coder>,
     codes: Vec<u8>,
     scales: Vec<f32>,
     norms: Vec<f32>,
@@ -60,20 +60,20 @@ pub(crate) struct ChunkCodes {
 }
 
 impl ChunkCodes {
-    /// Encodes `rows`, each of the maker's dimension.
-    pub fn encode<'a>(maker: Arc<Maker>, rows: impl ExactSizeIterator<Item = &'a Dense>) -> ChunkCodes {
+    /// Encodes `rows`, each of the coder's dimension.
+    pub fn encode<'a>(coder: Arc<Coder>, rows: impl ExactSizeIterator<Item = &'a Dense>) -> ChunkCodes {
         let count = rows.len();
         let mut own = ChunkCodes {
-            codes: Vec::with_capacity(count * maker.quantizer.row_bytes()),
+            codes: Vec::with_capacity(count * coder.quantizer.row_bytes()),
             scales: Vec::with_capacity(count),
             norms: Vec::with_capacity(count),
             errors: Vec::with_capacity(count),
             largest: Factors::default(),
-            maker,
+            coder,
         };
         let mut scratch = Scratch::default();
         for row in rows {
-            let quantizer = &own.maker.quantizer;
+            let quantizer = &own.coder.quantizer;
             let factors = quantizer.encode(&simd::widened(row), &mut scratch, &mut own.codes);
             own.scales.push(factors.scale);
             own.norms.push(factors.norm);
@@ -84,8 +84,8 @@ impl ChunkCodes {
         own
     }
 
-    pub fn maker(&self) -> &Arc<Maker> {
-        &self.maker
+    pub fn coder(&self) -> &Arc<Coder> {
+        &self.coder
     }
 
     /// Bytes of memory.
@@ -94,7 +94,7 @@ impl ChunkCodes {
     }
 }
 
-/// Chunks of equally many rows, one after the other, all of one maker: place = chunk x rows + row.
+/// Chunks of equally many rows, one after the other, all of one coder: place = chunk x rows + row.
 pub(crate) struct Chunks<'a> {
     chunks: Vec<&'a ChunkCodes>,
     rows: u32,
@@ -105,7 +105,7 @@ impl<'a> Chunks<'a> {
     pub fn new(chunks: Vec<&'a ChunkCodes>, rows: usize) -> Chunks<'a> {
         for chunk in &chunks {
             assert_eq!(chunk.scales.len(), rows, "a chunk of another size");
-            assert!(chunk.maker.is_same(&chunks[0].maker), "codes of another maker");
+            assert!(chunk.coder.is_same(&chunks[0].coder), "codes of another coder");
         }
         Chunks {
             chunks,
@@ -131,7 +131,7 @@ impl<'a> Chunks<'a> {
         let Some(first) = self.chunks.first() else {
             return Some(0);
         };
-        seek::scan(self, &first.maker.quantizer, query, among, reach, floor, stop, named)
+        seek::scan(self, &first.coder.quantizer, query, among, reach, floor, stop, named)
     }
 }
 
@@ -157,12 +157,12 @@ impl Rows for Chunks<'_> {
         let mut done = 0;
         for places in places.chunk_by(|left, right| left / self.rows == right / self.rows) {
             let (chunk, _) = self.at(places[0]);
-            let quantizer = &chunk.maker.quantizer;
+            let quantizer = &chunk.coder.quantizer;
             rows.clear();
             rows.extend(places.iter().map(|place| place % self.rows));
             sums.resize(rows.len(), 0);
             chunk
-                .maker
+                .coder
                 .kernel
                 .gather(&estimator.query, &chunk.codes, &rows, &mut sums);
             let norms = quantizer.has_lengths().then_some(&*chunk.norms);
@@ -183,7 +183,7 @@ impl Rows for Chunks<'_> {
 
     fn expect(&self, place: u32) {
         let (chunk, row) = self.at(place);
-        let width = chunk.maker.quantizer.row_bytes();
+        let width = chunk.coder.quantizer.row_bytes();
         simd::prefetch(&chunk.codes[row * width..][..width]);
     }
 }

@@ -5,7 +5,7 @@
 //! `sqrt(1 - cos^2)`, because a code's error is at right angles to the row (shared/research/index.md, section 12: without
 //! it bounds of neighbours are a fifth too wide), and the rounding of the query, which is independent of it.
 
-use super::quantize::{Factors, Quantizer};
+use super::quantize::{Factors, Maker, Quantizer};
 use crate::metric::squared_euclid_to_score;
 use crate::simd;
 use granum_model::{Distance, ScoreInterval};
@@ -30,11 +30,20 @@ pub(crate) struct Estimator {
     per_product: f32,
     distance: Option<Distance>,
     rotated: Vec<f32>,
+    /// What it is ready for: parts of a collection, which share a quantizer, are asked one after the other.
+    ready: Option<Maker>,
+    unrotated: Vec<f32>,
 }
 
 impl Estimator {
     /// Makes it ready for `query`, of the quantizer's dimension.
     pub fn prepare(&mut self, quantizer: &Quantizer, query: &[f32]) {
+        if self.ready == Some(quantizer.maker()) && self.unrotated == query {
+            return;
+        }
+        self.ready = Some(quantizer.maker());
+        self.unrotated.clear();
+        self.unrotated.extend_from_slice(query);
         quantizer.rotation.rotate(query, &mut self.rotated);
         let rotated = &self.rotated;
         let (squared, largest) = simd::squares_and_largest(rotated);

@@ -57,6 +57,16 @@ pub(crate) struct Scratch {
     trial: Vec<u8>,
 }
 
+/// What codes depend on, beside the rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Maker {
+    dimension: usize,
+    bits: Bits,
+    distance: Distance,
+    seed: u64,
+    version: u32,
+}
+
 impl Quantizer {
     pub fn new(dimension: usize, bits: Bits, distance: Distance, seed: u64) -> Quantizer {
         Quantizer {
@@ -68,10 +78,20 @@ impl Quantizer {
         }
     }
 
+    /// What it is made of.
+    pub fn maker(&self) -> Maker {
+        Maker {
+            dimension: self.rotation.dimension(),
+            bits: self.bits,
+            distance: self.distance,
+            seed: self.seed,
+            version: self.version,
+        }
+    }
+
     /// Whether `other` makes the same codes of the same rows.
     pub fn is_same(&self, other: &Quantizer) -> bool {
-        let maker = |own: &Quantizer| (own.rotation.dimension(), own.bits, own.distance, own.seed, own.version);
-        maker(self) == maker(other)
+        self.maker() == other.maker()
     }
 
     /// Bytes of a row's code.

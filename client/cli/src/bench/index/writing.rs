@@ -26,7 +26,7 @@ pub struct Beside {
     pub merges: u64,
 }
 
-/// Asks all questions, pass after pass, each on the view of its moment, while one thread inserts, seals and merges: as many
+/// Asks all questions, pass after pass, each on the view of its moment, while one thread inserts, seals, builds and merges: as many
 /// passes as asked for, and more until a merge was made. Works on a copy of the index in `directory`.
 pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, ef: u32) -> anyhow::Result<Beside> {
     let command = questions.command;
@@ -111,6 +111,7 @@ impl Writer<'_> {
             self.insert()?;
             let built = self.index.build(&self.index.freeze(self.segment()))?;
             self.index.publish(built);
+            self.index.derive(&Inline)?;
             while let Some(plan) = self.index.plan_merge(&MergePolicy::default()) {
                 let mut merged = self.index.merge(&plan, self.segment(), &|_| false)?;
                 self.index.derive_merged(&merged, &Inline)?;

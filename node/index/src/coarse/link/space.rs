@@ -40,6 +40,8 @@ struct Row {
     half_sum: f32,
     /// The same of upper halves.
     half_sum_of_halves: f32,
+    /// One component more, see [`Space::lift`].
+    lift: f32,
 }
 
 /// A row as a query.
@@ -51,11 +53,12 @@ pub(super) struct Point {
     sum: f32,
     scale: f32,
     squared: f32,
+    lift: f32,
 }
 
 impl Space {
-    /// Encodes all rows of a file. Links follow Euclid's distance, whatever the metric: between unit vectors it is that of
-    /// the cosine.
+    /// Encodes all rows of a file. Links follow Euclid's distance: between unit vectors it is that of the cosine, and for
+    /// products rows are lifted first.
     pub fn new(
         vectors: &VectorFile,
         dimension: usize,
@@ -73,6 +76,7 @@ impl Space {
             squared: factors.norm * factors.norm,
             half_sum: code.iter().map(|code| f32::from(*code) - middle).sum::<f32>() / 2.0,
             half_sum_of_halves: code.iter().map(|code| f32::from(*code >> 4) - HALF_MIDDLE).sum::<f32>() / 2.0,
+            lift: 0.0,
         };
         let rows = map(executor, encoded.factors.len().div_ceil(PIECE_ROWS), |piece| {
             let factors = encoded.factors.chunks(PIECE_ROWS).nth(piece).unwrap_or_default();
@@ -83,8 +87,12 @@ impl Space {
             let codes = encoded.codes[piece * PIECE_ROWS * kernel.row_bytes()..].chunks_exact(kernel.row_bytes());
             codes.take(PIECE_ROWS).flat_map(halves).collect::<Vec<u8>>()
         });
+        let mut rows: Vec<Row> = rows?.into_iter().flatten().collect();
+        if vectors.distance() == Distance::Dot {
+            lift(&mut rows);
+        }
         Ok(Space {
-            rows: rows?.into_iter().flatten().collect(),
+            rows,
             halves: halves?.concat(),
             codes: encoded.codes,
             half_kernel: CodeKernel::new(Bits::Four, quantizer.rotation.padded()),
@@ -121,6 +129,7 @@ impl Space {
         point.sum = 2.0 * own.half_sum - code.len() as f32 / 2.0;
         point.scale = own.scale;
         point.squared = own.squared;
+        point.lift = own.lift;
     }
 
     /// Twice the product less the other's squared length: higher is nearer, `|point|^2 - score` is the squared distance.
@@ -130,7 +139,7 @@ impl Space {
         // With m the middle and y the point: sum of (u - m)(y + 1/2) = sum of u y - m sum of y + half a sum of u - m.
         self.each_sum(codes, point, rows, scores, |other, sum| {
             let product = sum - self.middle * point.sum + other.half_sum;
-            2.0 * point.scale * other.scale * product - other.squared
+            2.0 * point.scale * other.scale * product - other.squared - squared(point.lift - other.lift)
         });
     }
 
@@ -140,7 +149,7 @@ impl Space {
         let halves = (&self.half_kernel, &*self.halves);
         self.each_sum(halves, point, rows, scores, |other, sum| {
             let product = HALF_STEP * (sum - HALF_MIDDLE * point.sum + other.half_sum_of_halves);
-            2.0 * point.scale * other.scale * product - other.squared
+            2.0 * point.scale * other.scale * product - other.squared - squared(point.lift - other.lift)
         });
     }
 
@@ -187,6 +196,19 @@ impl Space {
         let width = self.kernel.row_bytes();
         &self.codes[row as usize * width..][..width]
     }
+}
+
+/// Gives rows of unequal length one component more, so that all are as long as the longest: `sqrt(L^2 - |x|^2)`. For a query,
+/// whose own is 0, the nearest row is then the one with the largest product (Bachrach et al., RecSys 2014, section 3).
+fn lift(rows: &mut [Row]) {
+    let longest = rows.iter().map(|row| row.squared).fold(0.0, f32::max);
+    for row in rows {
+        row.lift = (longest - row.squared).max(0.0).sqrt();
+    }
+}
+
+fn squared(number: f32) -> f32 {
+    number * number
 }
 
 /// The upper half of each code, as codes of 4 bits lie: component `j` below component `j + D / 2`.
