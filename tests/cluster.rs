@@ -11,6 +11,8 @@ mod full_disk;
 mod leader_lost;
 #[path = "cluster/processes.rs"]
 mod processes;
+#[path = "cluster/replacing.rs"]
+mod replacing;
 #[path = "cluster/schema.rs"]
 mod schema;
 #[path = "cluster/sessions.rs"]

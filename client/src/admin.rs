@@ -207,6 +207,14 @@ impl Client {
         Ok(reply.collections)
     }
 
+    /// Gives a dead node up for good: its replicas are made anew on other nodes. How many will be.
+    pub async fn remove_node(&self, node: u64) -> Result<u64, AdminError> {
+        let message = |info| v1::RemoveNodeRequest { info: Some(info), node };
+        let send = |channel, request| async move { admin(channel).remove_node(request).await };
+        let reply = self.call(Effect::Write, new_request_id(), message, send).await?;
+        Ok(reply.replicas)
+    }
+
     /// Nodes and collections, as far as the coordinator that answers knows them.
     pub async fn status(&self) -> Result<v1::ClusterStatusResponse, AdminError> {
         let message = |_| v1::ClusterStatusRequest {};

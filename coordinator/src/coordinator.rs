@@ -218,4 +218,10 @@ impl Coordinator {
         let answer = admin::status(&self.inner.context, &self.inner.control);
         self.serve("cluster_status", "", answer).await
     }
+
+    /// Gives a dead node up for good.
+    pub async fn remove_node(&self, request: v1::RemoveNodeRequest) -> Result<v1::RemoveNodeResponse, Failure> {
+        let answer = admin::remove_node(&self.inner.context, &self.inner.control, request);
+        self.serve("remove_node", "", answer).await
+    }
 }

@@ -5,6 +5,7 @@
 //! away at the next start. One change runs at a time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use crate::shard::{self, RegisterMachine, ShardMachine};
 
 /// Replicas opened at once when a node starts.
 const OPENING_MAX: usize = 8;
-/// How long a replica that stopped is left alone before it is opened again.
+/// How long a replica that stopped is left alone before it is opened again, and one that met a fault before all of its files
+/// are looked at.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
 /// Most replicas of a node: idle groups cost heartbeats.
 pub const REPLICAS_MAX: usize = 4096;
@@ -44,9 +46,24 @@ pub struct Holdings {
     options: shard::Options,
     context: Arc<Context>,
     register: RwLock<Option<Arc<Register>>>,
-    /// Why a replica could not be opened, by shard.
-    failed: Mutex<BTreeMap<u64, String>>,
+    /// Replicas that could not be opened, by shard.
+    failed: Mutex<BTreeMap<u64, Unopened>>,
+    /// What a look at all of a replica's files has found damaged, by shard and replica.
+    damaged: Mutex<BTreeMap<(u64, u64), String>>,
     changing: tokio::sync::Mutex<()>,
+}
+
+/// Why a replica could not be opened.
+#[derive(Clone, Debug)]
+struct Unopened {
+    why: Failure,
+    is_damaged: bool,
+}
+
+impl From<Failure> for Unopened {
+    fn from(why: Failure) -> Unopened {
+        Unopened { why, is_damaged: false }
+    }
 }
 
 fn durable(error: DirectoryError) -> Failure {
@@ -76,6 +93,7 @@ impl Holdings {
             context,
             register: RwLock::default(),
             failed: Mutex::default(),
+            damaged: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
         })
     }
@@ -110,9 +128,30 @@ impl Holdings {
         self.register.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Why replicas can't be opened, by shard.
-    pub fn failed(&self) -> BTreeMap<u64, String> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why a shard's replica can't be opened, if it can't.
+    pub fn unopened(&self, shard: u64) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get(&shard).map(|unopened| unopened.why.to_string())
+    }
+
+    /// What of a replica's log or files is damaged, as far as is known: opening it again does not help, it must be replaced.
+    pub fn damage(&self, record: &EnsureReplicaRequest) -> Option<String> {
+        let (shard, replica) = (record.shard, record.replica);
+        let in_log = self.groups.log().damage(shard);
+        let at_opening = || {
+            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            let unopened = failed.get(&shard).filter(|unopened| unopened.is_damaged)?;
+            Some(unopened.why.to_string())
+        };
+        let in_files = || {
+            let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.get(&(shard, replica)).cloned()
+        };
+        let while_running = || {
+            let status = self.groups.group(ShardId(shard))?.status();
+            status.is_damaged.then_some(status.fault)
+        };
+        in_log.or_else(at_opening).or_else(in_files).or_else(while_running)
     }
 
     /// Whether every replica of this node is open.
@@ -173,15 +212,18 @@ impl Holdings {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         match &opened {
             Ok(()) => failed.remove(&shard),
-            Err(why) => failed.insert(shard, why.to_string()),
+            Err(unopened) => failed.insert(shard, unopened.clone()),
         };
-        opened
+        opened.map_err(|unopened| unopened.why)
     }
 
-    async fn open_inner(&self, record: EnsureReplicaRequest) -> Result<(), Failure> {
+    async fn open_inner(&self, record: EnsureReplicaRequest) -> Result<(), Unopened> {
         let (shard, replica) = (ShardId(record.shard), ReplicaId(record.replica));
         let path = self.directory.replica_path(record.shard, record.replica);
-        let fault = |fault: shard::Fault| Failure::Fault(format!("shard {shard}: {fault}"));
+        let fault = |fault: shard::Fault| Unopened {
+            why: Failure::Fault(format!("shard {shard}: {fault}")),
+            is_damaged: fault.is_damage,
+        };
         if shard == REGISTER {
             let disk = self.disk.clone();
             let machine = blocking(move || RegisterMachine::open(disk, &path))
@@ -201,6 +243,7 @@ impl Holdings {
                 birth: record,
                 machine,
                 group,
+                is_suspect: AtomicBool::new(false),
             }));
         }
         Ok(())
@@ -350,6 +393,10 @@ impl Holdings {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&shard);
+        self.damaged
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(shard, replica));
         self.groups.drop_group(ShardId(shard)).await?;
         let (disk, path, trees) = (
             self.disk.clone(),
@@ -369,6 +416,26 @@ impl Holdings {
         Ok(true)
     }
 
+    /// Reads all files of replicas that met a fault, and notes what is damaged.
+    async fn look_at_suspects(&self) {
+        for replica in self.context.replicas.all() {
+            if !replica.is_suspect.swap(false, Ordering::AcqRel) {
+                continue;
+            }
+            let (shard, id) = (replica.birth.shard, replica.birth.replica);
+            let looked_at = blocking(move || replica.machine.find_damage()).await;
+            match looked_at {
+                Ok(Ok(None)) | Err(_) => {}
+                Ok(Ok(Some(damage))) => {
+                    tracing::error!(shard, damage, "a replica's files are damaged: it must be replaced");
+                    let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+                    damaged.insert((shard, id), damage);
+                }
+                Ok(Err(fault)) => tracing::warn!(shard, %fault, "a replica's files can't be looked at"),
+            }
+        }
+    }
+
     /// Opens again what has stopped or could not be opened, until `stop`.
     pub async fn supervise(self: Arc<Self>, stop: CancellationToken) {
         loop {
@@ -376,6 +443,7 @@ impl Holdings {
                 _ = stop.cancelled() => return,
                 _ = tokio::time::sleep(RESTART_PAUSE) => {}
             }
+            self.look_at_suspects().await;
             let _changing = self.changing.lock().await;
             for record in self.directory.identity().replicas {
                 let shard = record.shard;

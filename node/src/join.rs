@@ -204,6 +204,7 @@ impl Joining {
                 metrics_address: hello.metrics_address.clone(),
                 version: hello.version.clone(),
                 draining: false,
+                removed: false,
                 incarnation: self.book.find(hello.node).map_or(0, |known| known.incarnation),
             });
         }

@@ -92,6 +92,23 @@ impl Cluster {
         }
     }
 
+    /// Starts one more node, which joins by the addresses of the others, and returns when it is ready.
+    pub async fn add_node(&mut self) {
+        let ports = free_ports(3);
+        let (directory, number) = (self.directory.path(), self.nodes.len());
+        let mut node = Process::node(directory, directory, number, [ports[0], ports[1], ports[2]]);
+        node.arguments
+            .push(format!("--join={}", self.data_addresses().join(",")));
+        node.start();
+        node.wait_ready().await;
+        self.nodes.push(node);
+    }
+
+    /// Where a node keeps its data, in the usual layout.
+    pub fn node_directory(&self, node: usize) -> PathBuf {
+        self.directory.path().join(format!("node{node}"))
+    }
+
     /// Runs the command line, told of both coordinators.
     pub fn granum(&self, words: &[&str]) -> Output {
         let mut command = Command::new(binary());

@@ -1,4 +1,5 @@
-//! `granum cluster init`: the first founding of a cluster, for nodes that were started without a list of each other.
+//! `granum cluster`: nodes come and go. `init` founds a cluster of nodes that were started without a list of each other;
+//! `remove-node` gives a dead one up.
 
 use std::time::Duration;
 
@@ -7,16 +8,20 @@ use clap::{Args, Subcommand};
 use granum_proto::internal::FoundRequest;
 use granum_proto::internal::register_client::RegisterClient;
 use granum_proto::status::failure;
+use serde_json::json;
 use tonic::transport::Endpoint;
 
+use crate::connect::Connect;
 use crate::failure::Usage;
 use crate::json::node_id;
 use crate::output::Output;
 
 /// Time to reach a node.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often `--wait` looks.
+const WAIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Found a cluster
+/// Found a cluster, give up a dead node
 #[derive(Args, Debug)]
 pub struct Cluster {
     #[command(subcommand)]
@@ -26,6 +31,25 @@ pub struct Cluster {
 #[derive(Subcommand, Debug)]
 enum Commands {
     Init(Init),
+    RemoveNode(RemoveNode),
+}
+
+/// Give a dead node up for good: its replicas are made anew on other nodes, while reads and writes go on
+#[derive(Args, Debug)]
+struct RemoveNode {
+    /// Id of the node, as `granum status` shows it
+    #[arg(value_name = "NODE", value_parser = parse_node)]
+    node: u64,
+    /// Wait until every replica has its successor
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+fn parse_node(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16)
+        .map_err(|_| format!("{text:?}, must be 16 hexadecimal digits, as `granum status` shows them"))
 }
 
 /// Make running nodes that belong to no cluster found one, once; nodes started with --bootstrap do it by themselves
@@ -38,7 +62,38 @@ struct Init {
 
 /// `granum cluster`
 pub async fn run(command: Cluster) -> anyhow::Result<()> {
-    let Commands::Init(Init { nodes }) = command.command;
+    match command.command {
+        Commands::Init(init) => found(init).await,
+        Commands::RemoveNode(remove) => remove_node(remove).await,
+    }
+}
+
+async fn remove_node(command: RemoveNode) -> anyhow::Result<()> {
+    let output = command.connect.output();
+    let client = command.connect.client()?;
+    let replicas = client.remove_node(command.node).await?;
+    let mut left = replicas;
+    while command.wait && left > 0 {
+        tokio::time::sleep(WAIT_INTERVAL).await;
+        let status = client.status().await?;
+        let shards = status.collections.iter().flat_map(|collection| &collection.shards);
+        let held = shards.flat_map(|shard| &shard.replicas);
+        left = held.filter(|replica| replica.node == command.node).count() as u64;
+    }
+    if output.json {
+        output.json(&json!({ "node": node_id(command.node), "replicas": replicas, "replaced": command.wait }))?;
+        return Ok(());
+    }
+    let node = node_id(command.node);
+    output.line(&match (replicas, command.wait) {
+        (0, _) => format!("node {node} is given up; it held no replica"),
+        (_, true) => format!("node {node} is given up; its {replicas} replicas live on other nodes now"),
+        (_, false) => format!("node {node} is given up; {replicas} replicas are being made anew, see `granum status`"),
+    })?;
+    Ok(())
+}
+
+async fn found(Init { nodes }: Init) -> anyhow::Result<()> {
     let first = nodes.first().context("no node named")?;
     let endpoint = Endpoint::from_shared(format!("http://{first}"));
     let endpoint = endpoint.map_err(|_| Usage(format!("--nodes: {first:?}, must be like 10.0.0.1:6335")))?;

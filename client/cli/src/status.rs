@@ -141,7 +141,13 @@ fn collection_warnings(collection: &v1::CollectionInfo, warnings: &mut Vec<Strin
         if !shard.replicas.iter().any(|replica| replica.reachable && replica.leader) {
             warnings.push(format!("{name}: no leader, so no writes and no linearizable reads"));
         }
-        if up < collection.replication_factor as usize {
+        if let Some(joining) = &shard.joining {
+            let (node, behind) = (json::node_id(joining.node), grouped(joining.lag_entries));
+            warnings.push(format!(
+                "{name}: replica {} is being replaced by one on node {node}, which is {behind} entries behind",
+                shard.leaving
+            ));
+        } else if up < collection.replication_factor as usize {
             warnings.push(format!(
                 "{name}: {up} of {} replicas are up",
                 collection.replication_factor

@@ -35,7 +35,10 @@ fn shard(shard: &Shard, reports: &Reports) -> v1::ShardInfo {
             .filter(|report| report.replica == member.replica);
         replica(member, reports.node(node).is_some(), report, last_index)
     };
+    let replacing = shard.replacing();
     v1::ShardInfo {
+        joining: replacing.map(|(joining, _)| replica(&joining)),
+        leaving: replacing.map_or(0, |(_, leaving)| leaving.replica),
         id: shard.id.0,
         epoch: shard.epoch,
         range_start: shard.range.start,

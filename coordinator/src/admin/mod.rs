@@ -9,6 +9,7 @@ mod schema;
 use std::sync::Arc;
 use std::time::Duration;
 
+use granum_model::NodeId;
 use granum_proto::limits::{Invalid, REPLICATION_FACTOR_MAX, SHARDS_MAX};
 use granum_proto::status::Failure;
 use granum_proto::v1::{self, collection_info::State};
@@ -210,6 +211,41 @@ pub(crate) async fn status(context: &Context, control: &Control) -> Result<v1::C
     let map = context.store.map()?;
     let reports = control.observe().await?;
     Ok(info::cluster(&map, &reports, context.store.cluster()))
+}
+
+/// Gives a node up for good. Its replicas are made anew on others, one after the other, while reads and writes go on.
+pub(crate) async fn remove_node(
+    context: &Context,
+    control: &Control,
+    request: v1::RemoveNodeRequest,
+) -> Result<v1::RemoveNodeResponse, Failure> {
+    let deadline = context.budget(request.info.as_ref())?.deadline;
+    let node = NodeId(request.node);
+    let reports = control.observe().await?;
+    if reports.node(node).is_some() {
+        return Err(Failure::Precondition(format!(
+            "node: {node} answers, and only a dead one can be given up; stop it first"
+        )));
+    }
+    let map = context.store.map()?;
+    let mut held = map.shards().filter(|shard| shard.replica_on(node).is_some());
+    if let Some(shard) = held.find(|shard| reports.leader(shard).is_none()) {
+        return Err(Failure::Precondition(format!(
+            "node: shard {} has no leader without {node}, and what only that node knows would be lost; bring it back",
+            shard.id
+        )));
+    }
+    let removed = context.store.swap(deadline, |map| match map.nodes.get(&node) {
+        Some(record) => Ok(Some(change::remove_node(record))),
+        None if map.removed.contains(&node) => Ok(None),
+        None => Err(Failure::NotFound(format!("node {node} is not known to this cluster"))),
+    });
+    let map = removed.await?;
+    control.wake();
+    let held = map.shards().filter(|shard| shard.replica_on(node).is_some());
+    Ok(v1::RemoveNodeResponse {
+        replicas: held.count() as u64,
+    })
 }
 
 /// Waits until the map shows what is looked for.

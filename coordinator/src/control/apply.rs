@@ -1,12 +1,15 @@
 //! Takes one step of the plan: a swap of the map, or a call to a node. All of them may be repeated, and one that the map
 //! has overtaken is no failure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use granum_model::ids::REGISTER;
 use granum_model::{CollectionId, NodeId, ShardId};
 use granum_proto::internal::shard_client::ShardClient;
 use granum_proto::internal::{
-    AlterSchemaRequest, DropReplicaRequest, EnsureReplicaRequest, InitializeShardRequest, Swap, TransferLeaderRequest,
+    AlterSchemaRequest, DropReplicaRequest, EnsureReplicaRequest, InitializeShardRequest, ReplaceMemberRequest, Swap,
+    TransferLeaderRequest,
 };
 use granum_proto::status::Failure;
 use granum_proto::v1::collection_info::State;
@@ -55,12 +58,11 @@ pub(crate) async fn apply(caller: &Caller, step: &Step) -> Result<(), Failure> {
                 shard: shard.id.0,
                 replica: replica.0,
                 epoch: shard.epoch,
-                collection: collection.id.0,
-                collection_name: collection.name().to_owned(),
-                schema: collection.record.schema.clone(),
                 range_start: shard.range.start,
                 range_end: shard.range.end,
-                index: collection.record.index.clone(),
+                ..collection
+                    .as_ref()
+                    .map_or_else(EnsureReplicaRequest::default, |own| born_in(own))
             };
             on(caller, *node, async |mut client| client.ensure_replica(request).await).await
         }
@@ -78,6 +80,32 @@ pub(crate) async fn apply(caller: &Caller, step: &Step) -> Result<(), Failure> {
             };
             on(caller, *node, async |mut client| client.transfer_leader(request).await).await
         }
+        Step::BeginReplacing(shard, leaving, node) => {
+            let begin = |map: &ShardMap| change::begin_replacing(map, &*standing(map, shard)?, *leaving, *node);
+            swap(caller, |map| Ok(begin(map))).await
+        }
+        Step::AddLearner(shard, node, joining) => {
+            let request = ReplaceMemberRequest {
+                shard: shard.id.0,
+                joining: Some(*joining),
+                leaving: 0,
+                promote: false,
+            };
+            on(caller, *node, async |mut client| client.replace_member(request).await).await
+        }
+        Step::Promote(shard, node, joining, leaving) => {
+            let request = ReplaceMemberRequest {
+                shard: shard.id.0,
+                joining: Some(*joining),
+                leaving: leaving.replica,
+                promote: true,
+            };
+            on(caller, *node, async |mut client| client.replace_member(request).await).await
+        }
+        Step::EndReplacing(shard) => {
+            let end = |map: &ShardMap| change::end_replacing(&*standing(map, shard)?);
+            swap(caller, |map| Ok(end(map))).await
+        }
         Step::Drop(node, shard, replica) => {
             let request = DropReplicaRequest {
                 shard: shard.0,
@@ -85,6 +113,25 @@ pub(crate) async fn apply(caller: &Caller, step: &Step) -> Result<(), Failure> {
             };
             on(caller, *node, async |mut client| client.drop_replica(request).await).await
         }
+    }
+}
+
+/// What a replica of a shard of this collection is told of it.
+fn born_in(collection: &Collection) -> EnsureReplicaRequest {
+    EnsureReplicaRequest {
+        collection: collection.id.0,
+        collection_name: collection.name().to_owned(),
+        schema: collection.record.schema.clone(),
+        index: collection.record.index.clone(),
+        ..EnsureReplicaRequest::default()
+    }
+}
+
+/// A shard as the newest map has it, if it still does; the register's replicas, where no map has them yet, as they were seen.
+fn standing(map: &ShardMap, seen: &Arc<Shard>) -> Option<Arc<Shard>> {
+    match seen.id {
+        REGISTER => Some(map.register.as_ref().unwrap_or(seen).clone()),
+        id => map.shard(id).cloned(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! How does the cluster become what the map says? Every coordinator runs this loop; each change of the map is a
 //! compare-and-swap and each step on a node may be repeated, so any of them can go on where another stopped.
 //!
-//! `observe`: what the nodes report. `plan` (pure): map and reports in, steps out. `apply`: one step. This file: the loop.
+//! `observe`: what the nodes report. `plan` (pure): map and reports in, steps out; `replace` is the part of it that
+//! replaces lost replicas. `apply`: one step. This file: the loop.
 
 pub(crate) mod apply;
 pub(crate) mod observe;
 pub(crate) mod plan;
+mod replace;
 
 use std::sync::Arc;
 use std::time::Duration;

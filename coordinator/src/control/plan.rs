@@ -9,11 +9,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use granum_model::ids::REGISTER;
 use granum_model::{NodeId, ReplicaId, ShardId};
 use granum_proto::internal::Member;
 use granum_proto::v1::collection_info::State;
 
 use super::observe::Reports;
+use super::replace;
 use crate::map::{Collection, Shard, ShardMap};
 
 /// One step.
@@ -21,8 +23,8 @@ use crate::map::{Collection, Shard, ShardMap};
 pub(crate) enum Step {
     /// Give unplaced shards their nodes, out of these.
     Place(Arc<Collection>, Vec<NodeId>),
-    /// Make a node hold a replica.
-    Ensure(Arc<Collection>, Arc<Shard>, NodeId, ReplicaId),
+    /// Make a node hold a replica; the register's belongs to no collection.
+    Ensure(Option<Arc<Collection>>, Arc<Shard>, NodeId, ReplicaId),
     /// Give a group its first membership, on this node.
     Initialize(Arc<Shard>, NodeId),
     /// Note that the group has a leader.
@@ -33,6 +35,14 @@ pub(crate) enum Step {
     AlterSchema(Arc<Collection>, Arc<Shard>),
     /// Let the collection be asked and written.
     Activate(Arc<Collection>),
+    /// Note that a replica is replaced by a new one, on this node.
+    BeginReplacing(Arc<Shard>, Member, NodeId),
+    /// Let a new replica learn; asked of the node that leads.
+    AddLearner(Arc<Shard>, NodeId, Member),
+    /// Give a learner, the first, the vote of another; asked of the node that leads.
+    Promote(Arc<Shard>, NodeId, Member, Member),
+    /// Give the new replica its place in the map.
+    EndReplacing(Arc<Shard>),
     /// Remove a replica that nobody wants from a node.
     Drop(NodeId, ShardId, ReplicaId),
     /// Remove a deleted collection from the map.
@@ -50,6 +60,10 @@ impl Step {
             Step::TransferLeader(..) => "transfer_leader",
             Step::AlterSchema(..) => "alter_schema",
             Step::Activate(..) => "activate",
+            Step::BeginReplacing(..) => "begin_replacing",
+            Step::AddLearner(..) => "add_learner",
+            Step::Promote(..) => "promote",
+            Step::EndReplacing(..) => "end_replacing",
             Step::Drop(..) => "drop",
             Step::Forget(..) => "forget",
         }
@@ -68,7 +82,19 @@ impl fmt::Display for Step {
             }
             Step::Initialize(shard, node) => write!(f, "{name} shard {} on node {node}", shard.id),
             Step::TransferLeader(shard, _, replica) => write!(f, "{name} shard {} to replica {replica}", shard.id),
-            Step::NoteInitialized(shard) | Step::AlterSchema(_, shard) => write!(f, "{name} shard {}", shard.id),
+            Step::NoteInitialized(shard) | Step::AlterSchema(_, shard) | Step::EndReplacing(shard) => {
+                write!(f, "{name} shard {}", shard.id)
+            }
+            Step::BeginReplacing(shard, leaving, node) => {
+                write!(
+                    f,
+                    "{name} shard {} replica {} on node {node}",
+                    shard.id, leaving.replica
+                )
+            }
+            Step::AddLearner(shard, _, joining) | Step::Promote(shard, _, joining, _) => {
+                write!(f, "{name} shard {} replica {}", shard.id, joining.replica)
+            }
             Step::Drop(node, shard, replica) => write!(f, "{name} shard {shard} replica {replica} on node {node}"),
         }
     }
@@ -80,9 +106,12 @@ pub(crate) fn plan(map: &ShardMap, reports: &Reports) -> Vec<Step> {
     for collection in map.collections.values() {
         match collection.state() {
             State::Creating | State::Unspecified => create(map, collection, reports, &mut steps),
-            State::Active => keep(collection, reports, &mut steps),
+            State::Active => keep(map, collection, reports, &mut steps),
             State::Deleting => delete(map, collection, reports, &mut steps),
         }
+    }
+    if let Some(register) = replace::register(map, reports) {
+        steps.extend(replace::replace(map, None, &register, reports));
     }
     drop_strays(map, reports, &mut steps);
     steps
@@ -128,21 +157,23 @@ fn create(map: &ShardMap, collection: &Arc<Collection>, reports: &Reports, steps
     }
 }
 
-fn keep(collection: &Arc<Collection>, reports: &Reports, steps: &mut Vec<Step>) {
+fn keep(map: &ShardMap, collection: &Arc<Collection>, reports: &Reports, steps: &mut Vec<Step>) {
     for shard in &collection.shards {
         ensure(collection, shard, reports, steps);
+        steps.extend(replace::replace(map, Some(collection), shard, reports));
         if shard.record.schema_version < collection.record.schema_version {
             steps.push(Step::AlterSchema(collection.clone(), shard.clone()));
         }
     }
 }
 
-/// Replicas that their nodes, which answer, don't have.
+/// Replicas that their nodes, which answer, don't have. One that is being replaced is not made again.
 fn ensure(collection: &Arc<Collection>, shard: &Arc<Shard>, reports: &Reports, steps: &mut Vec<Step>) {
-    for Member { replica, node } in &shard.record.replicas {
-        let (node, replica) = (NodeId(*node), ReplicaId(*replica));
-        if reports.node(node).is_some() && !reports.has(node, shard.id, replica) {
-            steps.push(Step::Ensure(collection.clone(), shard.clone(), node, replica));
+    let leaving = shard.replacing().map(|(_, leaving)| leaving);
+    for member in &shard.record.replicas {
+        let (node, replica) = (NodeId(member.node), ReplicaId(member.replica));
+        if Some(*member) != leaving && reports.node(node).is_some() && !reports.has(node, shard.id, replica) {
+            steps.push(Step::Ensure(Some(collection.clone()), shard.clone(), node, replica));
         }
     }
 }
@@ -190,9 +221,13 @@ fn drop_strays(map: &ShardMap, reports: &Reports, steps: &mut Vec<Step>) {
         for replica in &report.replicas {
             let (shard, id) = (ShardId(replica.shard), ReplicaId(replica.replica));
             let old = shard.0 < map.counters.0.next_shard && id.0 < map.counters.0.next_replica;
-            let wanted = match map.shard(shard) {
-                Some(shard) => shard.replica_on(node).is_none_or(|wanted| wanted == id),
-                None => placing.contains(&shard) || shard.0 == 0,
+            let known = match shard {
+                REGISTER => map.register.as_ref(),
+                shard => map.shard(shard),
+            };
+            let wanted = match known {
+                Some(shard) => shard.wants(node, id),
+                None => placing.contains(&shard) || shard == REGISTER,
             };
             if old && !wanted && map.damaged.is_empty() {
                 steps.push(Step::Drop(node, shard, id));
@@ -267,7 +302,7 @@ mod tests {
                     self.replicas(*node).push(ReplicaReport {
                         shard: shard.id.0,
                         replica: replica.0,
-                        collection: collection.id.0,
+                        collection: collection.as_ref().map_or(0, |own| own.id.0),
                         ..ReplicaReport::default()
                     });
                     None
@@ -280,6 +315,23 @@ mod tests {
                     self.lead(shard, *replica);
                     None
                 }
+                Step::BeginReplacing(shard, leaving, node) => {
+                    let map = self.register.map();
+                    change::begin_replacing(&map, map.shard(shard.id).unwrap(), *leaving, *node)
+                }
+                Step::AddLearner(shard, _, joining) => {
+                    self.change_members(shard, |members, _| members.push(*joining));
+                    None
+                }
+                Step::Promote(shard, _, joining, leaving) => {
+                    self.change_members(shard, |members, voters| {
+                        members.retain(|member| member != leaving);
+                        voters.retain(|voter| *voter != leaving.replica);
+                        voters.push(joining.replica);
+                    });
+                    None
+                }
+                Step::EndReplacing(shard) => change::end_replacing(self.register.map().shard(shard.id).unwrap()),
                 Step::Drop(node, shard, _) => {
                     self.replicas(*node).retain(|report| report.shard != shard.0);
                     None
@@ -288,6 +340,18 @@ mod tests {
             if let Some(swap) = swap {
                 self.register.swap(&swap);
             }
+        }
+
+        /// Changes the members that the shard's leader reports.
+        fn change_members(&mut self, shard: &Shard, change: impl Fn(&mut Vec<Member>, &mut Vec<u64>)) {
+            let replicas = self.nodes.iter_mut().flat_map(|node| &mut node.replicas);
+            let mut own = replicas.filter(|replica| replica.shard == shard.id.0);
+            let leader = own.find(|replica| replica.leader).expect("a shard that changes is led");
+            if leader.members.is_empty() {
+                leader.members.clone_from(&shard.record.replicas);
+                leader.voters = shard.record.replicas.iter().map(|member| member.replica).collect();
+            }
+            change(&mut leader.members, &mut leader.voters);
         }
 
         fn lead(&mut self, shard: &Shard, leader: ReplicaId) {
@@ -345,6 +409,106 @@ mod tests {
         assert!(cluster.nodes[1].replicas.is_empty());
         cluster.settle(&[]);
         assert_eq!(cluster.nodes[1].replicas.len(), 2);
+    }
+
+    /// Three nodes hold two shards, a fourth holds nothing; the entries of all replicas are applied.
+    fn settled() -> Cluster {
+        let mut cluster = Cluster::new(3);
+        cluster.create(2, 3);
+        cluster.settle(&[]);
+        for node in &mut cluster.nodes {
+            node.replicas.iter_mut().for_each(|replica| replica.applied_index = 100);
+        }
+        cluster
+    }
+
+    fn steps(cluster: &Cluster, down: &[u64]) -> Vec<String> {
+        let steps = plan(&cluster.register.map(), &cluster.reports(down));
+        steps.iter().map(Step::to_string).collect()
+    }
+
+    /// Takes all steps until none is due; `applied` of a new replica grows to 100 once it learns.
+    fn settle_all(cluster: &mut Cluster, down: &[u64]) -> Vec<String> {
+        let mut taken = Vec::new();
+        for _ in 0..20 {
+            let due = plan(&cluster.register.map(), &cluster.reports(down));
+            if due.is_empty() {
+                return taken;
+            }
+            for step in &due {
+                taken.push(step.to_string());
+                cluster.take(step);
+                if let Step::AddLearner(shard, _, joining) = step {
+                    let replicas = cluster.replicas(NodeId(joining.node)).iter_mut();
+                    let learning = replicas.filter(|replica| replica.shard == shard.id.0);
+                    learning.for_each(|replica| replica.applied_index = 100);
+                }
+            }
+        }
+        panic!("still due: {:?}", steps(cluster, down));
+    }
+
+    #[test]
+    fn replicas_of_a_node_that_is_given_up_are_made_anew_where_there_is_room() {
+        let mut cluster = settled();
+        assert!(steps(&cluster, &[3]).is_empty(), "a node that is down is waited for");
+        let map = cluster.register.map();
+        assert!(cluster.register.swap(&change::remove_node(&map.nodes[&NodeId(3)])));
+        for shard in map.shards().cloned().collect::<Vec<_>>() {
+            cluster.lead(&shard, shard.replica_on(NodeId(1)).unwrap());
+        }
+        assert!(steps(&cluster, &[3]).is_empty(), "there is no node to make them on");
+        cluster.register.add_node(4);
+        cluster.nodes.push(NodeReport {
+            node: 4,
+            ..NodeReport::default()
+        });
+        let taken = settle_all(&mut cluster, &[3]);
+        let map = cluster.register.map();
+        for shard in map.shards() {
+            let nodes: BTreeSet<NodeId> = shard.nodes().collect();
+            assert_eq!(nodes, BTreeSet::from([NodeId(1), NodeId(2), NodeId(4)]), "{taken:?}");
+            assert!(shard.replacing().is_none());
+        }
+        // Back again, it gives up what it holds.
+        cluster.register.add_node(3);
+        settle_all(&mut cluster, &[]);
+        assert!(cluster.nodes[2].replicas.is_empty());
+        assert_eq!(cluster.nodes[3].replicas.len(), 2);
+    }
+
+    #[test]
+    fn a_damaged_replica_is_made_anew_on_its_own_node_where_there_is_no_other_and_never_while_it_leads() {
+        let mut cluster = settled();
+        let shard = cluster.register.map().shards().next().unwrap().clone();
+        let first = shard.nodes().next().unwrap();
+        let old = shard.replica_on(first).unwrap();
+        for replica in cluster
+            .replicas(first)
+            .iter_mut()
+            .filter(|replica| replica.shard == shard.id.0)
+        {
+            assert!(replica.leader);
+            replica.damage = "page 7".into();
+        }
+        let taken = settle_all(&mut cluster, &[]);
+        assert!(taken[0].starts_with("transfer_leader"), "{taken:?}");
+        let map = cluster.register.map();
+        let new = map.shard(shard.id).unwrap().replica_on(first).unwrap();
+        assert!(new.0 > old.0, "another id: {taken:?}");
+        let held: Vec<u64> = cluster.replicas(first).iter().map(|replica| replica.replica).collect();
+        assert!(held.contains(&new.0) && !held.contains(&old.0));
+    }
+
+    #[test]
+    fn a_shard_without_a_leader_is_left_as_it_is() {
+        let mut cluster = settled();
+        for node in &mut cluster.nodes {
+            for replica in &mut node.replicas {
+                (replica.leader, replica.damage) = (false, "page 7".into());
+            }
+        }
+        assert!(steps(&cluster, &[]).is_empty());
     }
 
     #[test]

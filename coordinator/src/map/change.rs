@@ -5,8 +5,10 @@
 //! any coordinator can go on where another stopped.
 
 use bytes::Bytes;
-use granum_model::{NodeId, ShardId};
-use granum_proto::internal::{CollectionRecord, Compare, Counters, Member, Put, ShardRecord, Swap};
+use granum_model::{NodeId, ShardId, ids};
+use granum_proto::internal::{
+    CollectionRecord, Compare, Counters, Member, NodeRecord, Put, Replacement, ShardRecord, Swap,
+};
 use granum_proto::limits::{self, Invalid};
 use granum_proto::status::Failure;
 use granum_proto::v1;
@@ -24,6 +26,8 @@ pub(crate) const NAMES: &str = "names/";
 pub(crate) const COLLECTIONS: &str = "collections/";
 /// Prefix of shards, by id in 16 hex digits.
 pub(crate) const SHARDS: &str = "shards/";
+/// Key of the register's own replicas.
+pub(crate) const REGISTER: &str = "register";
 /// Prefix of nodes, by id in 16 hex digits.
 pub(crate) const NODES: &str = "nodes/";
 
@@ -124,6 +128,7 @@ pub(crate) fn place(map: &ShardMap, collection: &Collection, candidates: &[NodeI
             initialized: false,
             parents: Vec::new(),
             schema_version: collection.record.schema_version,
+            replacing: None,
         };
         swap.compares.push(unchanged(&shard_key(id), 0));
         swap.puts.push(put(&shard_key(id), &record));
@@ -175,6 +180,55 @@ fn members(loads: &mut [Load], factor: usize, next_replica: &mut u64) -> Vec<Mem
         }
     };
     chosen.iter_mut().map(member).collect()
+}
+
+/// Begins to replace a replica by a new one on `node`; `None`: it is no replica any more, or is being replaced so already.
+pub(crate) fn begin_replacing(map: &ShardMap, shard: &Shard, leaving: Member, node: NodeId) -> Option<Swap> {
+    let stands = shard.replacing();
+    let is_there = shard.record.replicas.contains(&leaving);
+    if !is_there || stands.is_some_and(|(joining, old)| old != leaving || joining.node == node.0) {
+        return None;
+    }
+    let (mut counters, revision) = minted(map);
+    // The register's first replicas were numbered by its founder.
+    let known = shard.record.replicas.iter().map(|member| member.replica).max();
+    let joining = Member {
+        replica: counters.next_replica.max(known.map_or(0, |most| most + 1)),
+        node: node.0,
+    };
+    counters.next_replica = joining.replica + 1;
+    let mut swap = note_shard(shard, |record| {
+        record.replacing = Some(Replacement {
+            leaving: Some(leaving),
+            joining: Some(joining),
+        });
+    });
+    swap.compares.push(unchanged(COUNTERS, revision));
+    swap.puts.push(put(COUNTERS, &counters));
+    Some(swap)
+}
+
+/// The joining replica has the vote of the leaving one: it gets its place. `None`: nothing is being replaced.
+pub(crate) fn end_replacing(shard: &Shard) -> Option<Swap> {
+    let (joining, leaving) = shard.replacing()?;
+    Some(note_shard(shard, |record| {
+        record.replacing = None;
+        for member in record.replicas.iter_mut().filter(|member| **member == leaving) {
+            *member = joining;
+        }
+    }))
+}
+
+/// Gives a node up. Should it announce itself again, it is back, as one that holds nothing that is still wanted.
+pub(crate) fn remove_node(record: &NodeRecord) -> Swap {
+    let removed = NodeRecord {
+        removed: true,
+        ..record.clone()
+    };
+    Swap {
+        puts: vec![put(&format!("{NODES}{:016x}", record.node), &removed)],
+        ..Swap::default()
+    }
 }
 
 /// Notes something about a shard.
@@ -241,7 +295,10 @@ fn collection_key(id: u64) -> String {
 }
 
 fn shard_key(id: ShardId) -> String {
-    format!("{SHARDS}{:016x}", id.0)
+    match id {
+        ids::REGISTER => REGISTER.to_owned(),
+        id => format!("{SHARDS}{:016x}", id.0),
+    }
 }
 
 fn unchanged(key: &str, revision: u64) -> Compare {

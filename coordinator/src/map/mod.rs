@@ -31,8 +31,12 @@ pub(crate) struct ShardMap {
     /// Ids to be given next, and the revision at which the key was written (0: never).
     pub counters: (Counters, u64),
     pub nodes: BTreeMap<NodeId, NodeRecord>,
+    /// Nodes given up for good.
+    pub removed: BTreeSet<NodeId>,
     /// All of them, those being deleted too.
     pub collections: BTreeMap<CollectionId, Arc<Collection>>,
+    /// The register's own replicas, where one of them was ever replaced; before, its group knows them.
+    pub register: Option<Arc<Shard>>,
     /// Entries that could not be read: key and problem.
     pub damaged: Vec<String>,
     names: BTreeMap<String, (CollectionId, u64)>,
@@ -73,6 +77,19 @@ impl Shard {
     pub fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
         let found = self.record.replicas.iter().find(|member| member.node == node.0);
         found.map(|member| ReplicaId(member.replica))
+    }
+
+    /// The replica that takes another's place, and that one.
+    pub fn replacing(&self) -> Option<(Member, Member)> {
+        let replacing = self.record.replacing.as_ref()?;
+        Some((replacing.joining?, replacing.leaving?))
+    }
+
+    /// Whether a replica belongs to it: one that is replaced does, until it is.
+    pub fn wants(&self, node: NodeId, replica: ReplicaId) -> bool {
+        let joining = self.replacing().map(|(joining, _)| joining);
+        let mut members = self.record.replicas.iter().chain(&joining);
+        members.any(|member| member.node == node.0 && member.replica == replica.0)
     }
 }
 
@@ -150,7 +167,12 @@ impl ShardMap {
             self.counters = (decode(value)?, entry.revision);
         } else if key.starts_with(change::NODES) {
             let record: NodeRecord = decode(value)?;
-            self.nodes.insert(NodeId(record.node), record);
+            match record.removed {
+                true => drop(self.removed.insert(NodeId(record.node))),
+                false => drop(self.nodes.insert(NodeId(record.node), record)),
+            }
+        } else if key == change::REGISTER {
+            self.register = Some(Arc::new(read_shard(decode(value)?, entry.revision)?));
         } else if let Some(name) = key.strip_prefix(change::NAMES) {
             let id = value[..]
                 .try_into()

@@ -63,4 +63,5 @@ serve!(admin_server::Admin {
     get_collection(GetCollectionRequest) -> CollectionInfo;
     list_collections(ListCollectionsRequest) -> ListCollectionsResponse;
     cluster_status(ClusterStatusRequest) -> ClusterStatusResponse;
+    remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
 });

@@ -4,6 +4,7 @@
 //! [`IN_FLIGHT_BYTES_MAX`] is held until its fate is known, even if the caller has long gone, so the bound is exact.
 //! Reads don't pass the log: [`Group::read_barrier`] says when, and how surely, this replica's state is fresh enough.
 
+mod members;
 mod read;
 
 use std::collections::BTreeMap;
@@ -84,8 +85,12 @@ pub struct GroupStatus {
     pub sealed: u64,
     /// Voters and learners, by replica id.
     pub members: Vec<Member>,
+    /// Those that vote, by replica id.
+    pub voters: Vec<u64>,
     /// Why this replica stopped; empty: it works.
     pub fault: String,
+    /// Whether that is damage, which opening it again does not mend.
+    pub is_damaged: bool,
 }
 
 /// Parts of a [`Group`], put together by `groups`.
@@ -303,6 +308,8 @@ impl Group {
                     node: peer.node_id,
                 })
                 .collect(),
+            voters: membership.voter_ids().collect(),
+            is_damaged: self.progress.fault.get().is_some_and(|fault| fault.is_damage),
             fault,
         }
     }

@@ -316,6 +316,13 @@ impl Log {
         self.shared.lock().state.groups.keys().copied().collect()
     }
 
+    /// What of a group's records is damaged, if anything is.
+    pub fn damage(&self, id: GroupId) -> Option<String> {
+        let locked = self.shared.lock();
+        let damage = locked.state.groups.get(&id)?.damage.as_ref()?;
+        Some(damage.to_string())
+    }
+
     /// Forgets a group with its vote and entries. Durable on return. Its handles are closed.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub struct Progress {
     /// Index of the newest seal point applied; 0: none.
     pub seal_point: AtomicU64,
     /// Why the state machine stopped.
-    pub fault: OnceLock<Arc<str>>,
+    pub fault: OnceLock<Fault>,
     /// Rung when something may have to be sealed.
     pub seal_wanted: Notify,
 }
@@ -63,7 +63,7 @@ impl Progress {
 
     fn stop(&self, fault: &Fault) -> io::Error {
         tracing::error!(fault = %fault, "a replica stops");
-        let _ = self.fault.set(fault.0.clone());
+        let _ = self.fault.set(fault.clone());
         io::Error::other(fault.to_string())
     }
 }
@@ -81,8 +81,7 @@ impl Machine {
     /// Continues from the standing seal.
     pub fn new(group: u64, machine: Arc<dyn StateMachine>, progress: Arc<Progress>) -> Result<Machine, Fault> {
         let sealed = machine.sealed();
-        let membership =
-            wire::stored_membership_in(sealed.membership.as_ref()).map_err(|why| Fault(why.to_string().into()))?;
+        let membership = wire::stored_membership_in(sealed.membership.as_ref()).map_err(Fault::new)?;
         Ok(Machine {
             group,
             machine,
@@ -128,7 +127,7 @@ where
         Ok(Ok(value)) => Ok(value),
         Ok(Err(fault)) => Err(progress.stop(&fault)),
         Err(join) if join.is_cancelled() => Err(io::Error::other("the runtime stops")),
-        Err(_) => Err(progress.stop(&Fault(format!("group {group}: the state machine panicked").into()))),
+        Err(_) => Err(progress.stop(&Fault::new(format!("group {group}: the state machine panicked")))),
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use granum_model::ids::REGISTER;
 use granum_model::{ReplicaId, ShardId};
 use granum_proto::internal::{
-    DropReplicaRequest, EnsureReplicaRequest, InitializeShardRequest, NodeReport, ReplicaReport, TransferLeaderRequest,
+    DropReplicaRequest, EnsureReplicaRequest, InitializeShardRequest, NodeReport, ReplaceMemberRequest, ReplicaReport,
+    TransferLeaderRequest,
 };
 use granum_proto::status::Failure;
 
@@ -13,7 +14,7 @@ use crate::holdings::Holdings;
 use crate::process;
 use crate::raft::GroupStatus;
 
-/// Time a hand-over of leadership may take.
+/// Time a hand-over of leadership or a change of members may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most members of a group.
 const MEMBERS_MAX: usize = 16;
@@ -70,14 +71,36 @@ pub async fn transfer_leader(holdings: &Holdings, request: &TransferLeaderReques
     group.transfer_leader(to, Instant::now() + TRANSFER_TIMEOUT).await
 }
 
+/// Takes a step of a replacement in a group that is led here.
+pub async fn replace_member(holdings: &Holdings, request: &ReplaceMemberRequest) -> Result<(), Failure> {
+    let joining = request
+        .joining
+        .ok_or_else(|| Failure::Invalid("joining: missing".into()))?;
+    if joining.replica == 0 || joining.node == 0 {
+        return Err(Failure::Invalid(
+            "joining: replica or node is 0, which names none".into(),
+        ));
+    }
+    let group = holdings
+        .groups()
+        .group(ShardId(request.shard))
+        .ok_or(Failure::NoReplica { shard: request.shard })?;
+    let deadline = Instant::now() + TRANSFER_TIMEOUT;
+    match request.promote {
+        false => group.add_learner(joining, deadline).await,
+        true => {
+            let (joining, leaving) = (ReplicaId(joining.replica), ReplicaId(request.leaving));
+            group.promote(joining, leaving, deadline).await
+        }
+    }
+}
+
 /// This node as it sees itself. Blocks: it asks the file system.
 pub fn report(holdings: &Holdings, draining: bool) -> NodeReport {
     let identity = holdings.directory().identity();
-    let failed = holdings.failed();
     let log_bytes = holdings.groups().log().stats().disk_bytes;
-    let report_of =
-        |record: &EnsureReplicaRequest| replica_report(holdings, record, failed.get(&record.shard).map(String::as_str));
-    let replicas: Vec<ReplicaReport> = identity.replicas.iter().map(report_of).collect();
+    let replicas = identity.replicas.iter();
+    let replicas: Vec<ReplicaReport> = replicas.map(|record| replica_report(holdings, record)).collect();
     NodeReport {
         node: identity.node,
         cluster: identity.cluster,
@@ -92,11 +115,13 @@ pub fn report(holdings: &Holdings, draining: bool) -> NodeReport {
     }
 }
 
-fn replica_report(holdings: &Holdings, record: &EnsureReplicaRequest, failed: Option<&str>) -> ReplicaReport {
+fn replica_report(holdings: &Holdings, record: &EnsureReplicaRequest) -> ReplicaReport {
     let group = holdings.groups().group(ShardId(record.shard));
     let status = group.map_or_else(
         || GroupStatus {
-            fault: failed.unwrap_or("not open yet").to_owned(),
+            fault: holdings
+                .unopened(record.shard)
+                .unwrap_or_else(|| "not open yet".to_owned()),
             ..GroupStatus::default()
         },
         |group| group.status(),
@@ -126,5 +151,7 @@ fn replica_report(holdings: &Holdings, record: &EnsureReplicaRequest, failed: Op
         disk_bytes: stats.index.disk_bytes,
         members: status.members,
         fault: status.fault,
+        voters: status.voters,
+        damage: holdings.damage(record).unwrap_or_default(),
     }
 }

@@ -1,6 +1,7 @@
 //! What does a data service need to answer? The replicas that live here, and workers to run their searches.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use granum_proto::internal::{EnsureReplicaRequest, Epoch, ShardCall};
@@ -32,6 +33,8 @@ pub struct Replica {
     pub machine: Arc<ShardMachine>,
     /// Its place in the Raft group.
     pub group: Arc<Group>,
+    /// A call met a fault: all of its files are to be looked at.
+    pub is_suspect: AtomicBool,
 }
 
 /// Replicas by shard id; at most one of a shard lives on a node. Clones share them.

@@ -51,6 +51,11 @@ impl ShardService {
     ) -> Result<Response<T>, Status> {
         let timer = self.metrics.start(method, self.collection(call.as_ref()));
         let answered = work.await;
+        if let (Err(Failure::Fault(_)), Some(call)) = (&answered, &call)
+            && let Some(replica) = self.context.replicas.find(call.shard)
+        {
+            replica.is_suspect.store(true, Ordering::Release);
+        }
         timer.finish(answered.as_ref().err());
         Ok(Response::new(answered?))
     }
@@ -174,6 +179,17 @@ impl Shard for ShardService {
             Ok(internal::TransferLeaderResponse {})
         };
         self.counted("transfer_leader", None, work).await
+    }
+
+    async fn replace_member(
+        &self,
+        request: Request<internal::ReplaceMemberRequest>,
+    ) -> Result<Response<internal::ReplaceMemberResponse>, Status> {
+        let work = async {
+            admin::replace_member(&self.holdings, &request.into_inner()).await?;
+            Ok(internal::ReplaceMemberResponse {})
+        };
+        self.counted("replace_member", None, work).await
     }
 
     async fn report(&self, _: Request<internal::ReportRequest>) -> Result<Response<internal::NodeReport>, Status> {

@@ -89,25 +89,59 @@ pub struct SnapshotFiles {
 /// A replica's state broke its own rules or its disk failed: it stops, answers nothing more, and is rebuilt.
 /// Refusals that are equal on all replicas are no faults; they travel in `Applied`.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Fault(pub Arc<str>);
+#[error("{reason}")]
+pub struct Fault {
+    /// In words.
+    pub reason: Arc<str>,
+    /// Whether files are not what was written: opening them again will not help, another replica must take the place.
+    pub is_damage: bool,
+}
 
 impl Fault {
     /// A fault for this reason.
     pub fn new(reason: impl std::fmt::Display) -> Fault {
-        Fault(reason.to_string().into())
+        Fault {
+            reason: reason.to_string().into(),
+            is_damage: false,
+        }
+    }
+
+    /// Bytes are not what was written.
+    pub fn damage(reason: impl std::fmt::Display) -> Fault {
+        Fault {
+            is_damage: true,
+            ..Fault::new(reason)
+        }
     }
 }
 
 impl From<frame::FrameError> for Fault {
     fn from(error: frame::FrameError) -> Fault {
-        Fault::new(error)
+        match error {
+            frame::FrameError::Damaged { .. } => Fault::damage(error),
+            frame::FrameError::Disk(_) => Fault::new(error),
+        }
     }
 }
 
 impl From<crate::disk::DiskError> for Fault {
     fn from(error: crate::disk::DiskError) -> Fault {
         Fault::new(error)
+    }
+}
+
+impl From<granum_index::ReadError> for Fault {
+    fn from(error: granum_index::ReadError) -> Fault {
+        Fault::damage(error)
+    }
+}
+
+impl From<granum_index::OpenError> for Fault {
+    fn from(error: granum_index::OpenError) -> Fault {
+        match error {
+            granum_index::OpenError::Io { .. } => Fault::new(error),
+            granum_index::OpenError::Length { .. } | granum_index::OpenError::Read(_) => Fault::damage(error),
+        }
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) fn open(options: &Options, birth: &EnsureReplicaRequest, directory: &
     };
     let loaded = load(disk, &state, documents.as_deref(), index_options(birth)?)?;
     if loaded.sealed.last.is_none() && number > 1 {
-        return Err(Fault::new(format!(
+        return Err(Fault::damage(format!(
             "{}: an installed state without its manifest",
             state.display()
         )));
@@ -155,11 +155,11 @@ fn load(
     };
     let sealed = point::read(manifest.point.take());
     let core = match sealed.last {
-        Some(_) => Core::read_manifest(&mut manifest).map_err(Fault::new)?,
+        Some(_) => Core::read_manifest(&mut manifest).map_err(Fault::damage)?,
         None => Core::unborn(),
     };
     let schema = core.schema().as_ref().clone();
-    let index = Index::open(state, schema, options, &segments).map_err(Fault::new)?;
+    let index = Index::open(state, schema, options, &segments)?;
     if let Some(documents) = documents {
         documents.open(tag, index.view().sealed_ids()).map_err(Fault::new)?;
     }
@@ -318,6 +318,21 @@ impl ShardMachine {
             files,
             guard: Some(pinned),
         }))
+    }
+
+    /// Reads all files of the seal that stands; what is damaged, if anything is. Slow.
+    pub fn find_damage(&self) -> Result<Option<String>, Fault> {
+        let Some(pinned) = self.pin_snapshot()? else {
+            return Ok(None);
+        };
+        let opened = match manifest::read(self.options.disk.as_ref(), &pinned.directory).map_err(Fault::from) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ok(Some("the manifest is gone".to_owned())),
+            Err(fault) if fault.is_damage => return Ok(Some(fault.to_string())),
+            Err(fault) => return Err(fault),
+        };
+        let verified = granum_index::verify(&pinned.directory, &opened.segments);
+        Ok(verified.problems.into_iter().next())
     }
 
     /// Replaces everything by a snapshot.

@@ -65,10 +65,10 @@ impl<'a> Staged<'a> {
         }
         let place = match self.documents.map_or(Err(Unready), |documents| documents.get(id)) {
             Ok(place) => place,
-            Err(Unready) => self.view.find(id).map_err(Fault::new)?,
+            Err(Unready) => self.view.find(id)?,
         };
         let Some(place) = place else { return Ok(None) };
-        match self.view.sealed_id(place).map_err(Fault::new)? {
+        match self.view.sealed_id(place)? {
             Some((found, version)) if found == *id => Ok(Some(Standing {
                 version,
                 sealed: Some(place),
@@ -113,7 +113,7 @@ impl Store for Staged<'_> {
             None => {}
         }
         let hint = self.documents.and_then(|documents| documents.get(id).ok().flatten());
-        match self.view.get(id, hint).map_err(Fault::new)? {
+        match self.view.get(id, hint)? {
             Some(document) => matches(&document),
             None => Ok(false),
         }

@@ -18,19 +18,22 @@ pub(crate) struct Register {
 impl Register {
     pub fn with_nodes(count: u64) -> Register {
         let mut register = Register::default();
-        for node in 1..=count {
-            let record = NodeRecord {
-                node,
-                data_address: format!("127.0.0.1:{node}"),
-                ..NodeRecord::default()
-            };
-            let swap = Swap {
-                puts: vec![put(&format!("{NODES}{node:016x}"), &record)],
-                ..Swap::default()
-            };
-            assert!(register.swap(&swap));
-        }
+        (1..=count).for_each(|node| register.add_node(node));
         register
+    }
+
+    /// A node announces itself.
+    pub fn add_node(&mut self, node: u64) {
+        let record = NodeRecord {
+            node,
+            data_address: format!("127.0.0.1:{node}"),
+            ..NodeRecord::default()
+        };
+        let swap = Swap {
+            puts: vec![put(&format!("{NODES}{node:016x}"), &record)],
+            ..Swap::default()
+        };
+        assert!(self.swap(&swap));
     }
 
     pub fn swap(&mut self, swap: &Swap) -> bool {

@@ -15,13 +15,19 @@ use super::{Barrier, Group};
 const FRESHNESS_WAIT: Duration = Duration::from_millis(500);
 
 impl Group {
-    /// Returns once this replica's state satisfies `level`; never a lesser one.
+    /// Returns once this replica's state satisfies `level`; never a lesser one. `Unavailable` where it does not vote yet.
     ///
     /// `linearizable` needs the leader (`NotLeader` elsewhere): a majority confirms it, then everything committed before
     /// is applied. `bounded` fails as `Stale` when this replica does not become fresh enough soon. For `session` this
     /// only reports where the replica stands: the shard compares sequences and waits by [`wait_applied`](Self::wait_applied).
     pub async fn read_barrier(&self, level: &ReadLevel, deadline: Instant) -> Result<Barrier, Failure> {
         self.check_fault()?;
+        if !self.is_voter() {
+            return Err(Failure::Unavailable(format!(
+                "shard {}: replica {} has no vote yet, it may know nothing",
+                self.shard, self.replica
+            )));
+        }
         match &level.kind {
             None | Some(read_level::Kind::Linearizable(_)) => self.linearizable(deadline).await,
             Some(read_level::Kind::Session(_)) => Ok(self.barrier("session")),

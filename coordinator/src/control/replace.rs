@@ -1,0 +1,131 @@
+//! When does a replica take another's place, where, and which step is next? Pure, a part of `plan`.
+//!
+//! A replica is *lost* when its node was removed from the cluster, or when its node says that its log or files are damaged.
+//! It is replaced by a new one, under a new id, on the emptiest node that has none of the shard; one that is damaged on its
+//! own node if there is no other. One replica of a shard at a time, and only while another leads: what is dropped is never
+//! the last that knows.
+//!
+//! Steps: note the replacement in the map · make the replica on its node (after dropping the damaged one, if it is there) ·
+//! add it as a learner · promote it when it has caught up · give it the place in the map. Each is due until a report or the
+//! map shows that it was taken, so any coordinator goes on where another stopped. The register is a shard like others here.
+
+use std::sync::Arc;
+
+use granum_model::ids::REGISTER;
+use granum_model::{NodeId, ReplicaId};
+use granum_proto::internal::{Member, ReplicaReport, ShardRecord};
+
+use super::observe::Reports;
+use super::plan::{Step, candidates};
+use crate::map::range::HashRange;
+use crate::map::{Collection, Shard, ShardMap};
+
+/// Entries that a learner may lack when it gets its vote: it has them a moment later.
+const LAG_ENTRIES_MAX: u64 = 64;
+
+/// The step that is due for a shard, if one is.
+pub(super) fn replace(
+    map: &ShardMap,
+    collection: Option<&Arc<Collection>>,
+    shard: &Arc<Shard>,
+    reports: &Reports,
+) -> Option<Step> {
+    let (led_on, leader) = reports.leader(shard)?;
+    match shard.replacing() {
+        None => {
+            let mut members = shard.record.replicas.iter();
+            let lost = *members.find(|member| is_lost(map, shard, member, reports))?;
+            begin(map, shard, lost, reports, (led_on, leader))
+        }
+        // What was to join is lost itself.
+        Some((joining, leaving)) if is_lost(map, shard, &joining, reports) => {
+            begin(map, shard, leaving, reports, (led_on, leader))
+        }
+        Some((joining, leaving)) => go_on(collection, shard, (joining, leaving), reports, (led_on, leader)),
+    }
+}
+
+/// The register's replicas: as the map has them, or else as its leader says.
+pub(super) fn register(map: &ShardMap, reports: &Reports) -> Option<Arc<Shard>> {
+    if let Some(register) = &map.register {
+        return Some(register.clone());
+    }
+    let replicas = reports.iter().flat_map(|(_, report)| &report.replicas);
+    let leaders = replicas.filter(|replica| replica.shard == REGISTER.0 && replica.leader);
+    let leader = leaders.max_by_key(|replica| replica.term)?;
+    let votes = |member: &&Member| leader.voters.contains(&member.replica);
+    Some(Arc::new(Shard {
+        id: REGISTER,
+        epoch: 0,
+        range: HashRange { start: 0, end: 0 },
+        record: ShardRecord {
+            id: REGISTER.0,
+            replicas: leader.members.iter().filter(votes).copied().collect(),
+            initialized: true,
+            ..ShardRecord::default()
+        },
+        revision: 0,
+    }))
+}
+
+fn is_lost(map: &ShardMap, shard: &Shard, member: &Member, reports: &Reports) -> bool {
+    let node = NodeId(member.node);
+    let report = reports.replica(node, shard.id);
+    let is_damaged = report.is_some_and(|report| report.replica == member.replica && !report.damage.is_empty());
+    is_damaged || map.removed.contains(&node)
+}
+
+fn begin(
+    map: &ShardMap,
+    shard: &Arc<Shard>,
+    lost: Member,
+    reports: &Reports,
+    (led_on, leader): (NodeId, &ReplicaReport),
+) -> Option<Step> {
+    if leader.replica == lost.replica {
+        let mut others = shard.record.replicas.iter();
+        let other = others.find(|member| !is_lost(map, shard, member, reports))?;
+        return Some(Step::TransferLeader(shard.clone(), led_on, ReplicaId(other.replica)));
+    }
+    let is_free = |node: &NodeId| {
+        let joining = shard.replacing().is_some_and(|(joining, _)| joining.node == node.0);
+        shard.replica_on(*node).is_none() && reports.replica(*node, shard.id).is_none() && !joining
+    };
+    let load = |node: &NodeId| map.shards().filter(|shard| shard.replica_on(*node).is_some()).count();
+    let free = candidates(map, reports).into_iter().filter(is_free);
+    let own = NodeId(lost.node);
+    let in_place = || Some(own).filter(|own| map.nodes.contains_key(own) && reports.node(*own).is_some());
+    let node = free.min_by_key(load).or_else(in_place)?;
+    Some(Step::BeginReplacing(shard.clone(), lost, node))
+}
+
+fn go_on(
+    collection: Option<&Arc<Collection>>,
+    shard: &Arc<Shard>,
+    (joining, leaving): (Member, Member),
+    reports: &Reports,
+    (led_on, leader): (NodeId, &ReplicaReport),
+) -> Option<Step> {
+    let node = NodeId(joining.node);
+    let is_member = |replica: u64| leader.members.iter().any(|member| member.replica == replica);
+    if leader.voters.contains(&joining.replica) && !is_member(leaving.replica) {
+        return Some(Step::EndReplacing(shard.clone()));
+    }
+    let Some(report) = reports.replica(node, shard.id) else {
+        reports.node(node)?;
+        return Some(Step::Ensure(
+            collection.cloned(),
+            shard.clone(),
+            node,
+            ReplicaId(joining.replica),
+        ));
+    };
+    if report.replica != joining.replica {
+        return Some(Step::Drop(node, shard.id, ReplicaId(report.replica)));
+    }
+    if !is_member(joining.replica) {
+        return Some(Step::AddLearner(shard.clone(), led_on, joining));
+    }
+    let has_caught_up = report.applied_index > 0 && report.applied_index + LAG_ENTRIES_MAX >= leader.committed_index;
+    has_caught_up.then(|| Step::Promote(shard.clone(), led_on, joining, leaving))
+}
