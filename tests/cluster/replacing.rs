@@ -75,7 +75,7 @@ fn vector_files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        let is_vectors = path.to_string_lossy().contains(".vectors");
+        let is_vectors = path.to_string_lossy().contains(".vector.");
         match path.is_dir() {
             true => found.extend(vector_files(&path)),
             false if is_vectors => found.push(path),
