@@ -10,9 +10,15 @@ use openraft::{Instant as _, ReadPolicy, ServerState};
 use tokio::sync::watch;
 
 use super::{Barrier, Group};
+use crate::planted::{Bug, is_planted};
 
 /// How long a bounded read waits for a replica to become fresh enough before another one is to be asked.
 const FRESHNESS_WAIT: Duration = Duration::from_millis(500);
+
+/// Tokio's clock, which a simulation drives.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
 
 impl Group {
     /// Returns once this replica's state satisfies `level`; never a lesser one.
@@ -42,6 +48,9 @@ impl Group {
 
     async fn linearizable(&self, deadline: Instant) -> Result<Barrier, Failure> {
         let shard = self.shard;
+        if is_planted(Bug::LeaderReadsUnasked) {
+            return self.unasked();
+        }
         let confirm = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
         let confirmed = tokio::time::timeout_at(deadline.into(), confirm)
             .await
@@ -62,10 +71,25 @@ impl Group {
         })
     }
 
+    /// The planted bug: a leader believes that it still is one.
+    fn unasked(&self) -> Result<Barrier, Failure> {
+        let metrics = self.metrics();
+        match metrics.state {
+            ServerState::Leader => Ok(Barrier {
+                staleness_ms: 0,
+                ..self.barrier("linearizable")
+            }),
+            _ => Err(Failure::NotLeader {
+                shard: self.shard.0,
+                leader_node: 0,
+            }),
+        }
+    }
+
     async fn bounded(&self, bound: &read_level::Bounded, deadline: Instant) -> Result<Barrier, Failure> {
         let mut applied = self.progress.applied.subscribe();
         let mut contacts = self.contact.changed.subscribe();
-        let give_up = deadline.min(Instant::now() + FRESHNESS_WAIT);
+        let give_up = deadline.min(now() + FRESHNESS_WAIT);
         loop {
             let (age, behind) = self.freshness();
             let fresh = bound.max_lag_ms == 0 || age.is_some_and(|age| age.as_millis() <= u128::from(bound.max_lag_ms));
@@ -75,6 +99,7 @@ impl Group {
             }
             let news = async {
                 tokio::select! {
+                    biased;
                     changed = applied.changed() => changed.is_ok(),
                     changed = contacts.changed() => changed.is_ok(),
                 }
@@ -118,7 +143,7 @@ impl Group {
         if metrics.state == ServerState::Leader
             && let Some(acked) = &metrics.last_quorum_acked
         {
-            let at = Instant::now().checked_sub(acked.elapsed());
+            let at = now().checked_sub(acked.elapsed());
             let committed = metrics.cluster_committed.map_or(0, |id| id.index());
             if let Some(at) = at {
                 self.contact.heard(at, committed);
@@ -178,7 +203,7 @@ impl Contact {
             times.pending = None;
         }
         let behind = times.committed.map(|committed| committed.saturating_sub(applied));
-        (times.fresh.map(|at| at.elapsed()), behind)
+        (times.fresh.map(|at| now().saturating_duration_since(at)), behind)
     }
 }
 
