@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use granum_proto::status::Failure;
 use granum_proto::v1::{ReadLevel, read_level};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy, ServerState};
 use tokio::sync::watch;
@@ -89,6 +90,7 @@ impl Group {
     async fn bounded(&self, bound: &read_level::Bounded, deadline: Instant) -> Result<Barrier, Failure> {
         let mut applied = self.progress.applied.subscribe();
         let mut contacts = self.contact.changed.subscribe();
+        let mut quorums = self.raft.data_metrics();
         let give_up = deadline.min(now() + FRESHNESS_WAIT);
         loop {
             let (age, behind) = self.freshness();
@@ -102,6 +104,7 @@ impl Group {
                     biased;
                     changed = applied.changed() => changed.is_ok(),
                     changed = contacts.changed() => changed.is_ok(),
+                    changed = quorums.changed() => changed.is_ok(),
                 }
             };
             if tokio::time::timeout_at(give_up.into(), news).await != Ok(true) {
@@ -146,7 +149,7 @@ impl Group {
             let at = now().checked_sub(acked.elapsed());
             let committed = metrics.cluster_committed.map_or(0, |id| id.index());
             if let Some(at) = at {
-                self.contact.heard(at, committed);
+                self.contact.note(at, committed);
             }
         }
         self.contact.freshness(*self.progress.applied.borrow())
@@ -186,11 +189,15 @@ impl Default for Contact {
 
 impl Contact {
     fn heard(&self, at: Instant, committed: u64) {
+        self.note(at, committed);
+        self.changed.send_replace(());
+    }
+
+    /// As [`heard`](Self::heard), by who reads it next: nobody is woken, least of all the reader itself.
+    fn note(&self, at: Instant, committed: u64) {
         let mut times = self.times.lock().expect("no holder of this lock panics");
         times.pending.get_or_insert((at, committed));
         times.committed = times.committed.max(Some(committed));
-        drop(times);
-        self.changed.send_replace(());
     }
 
     /// Age of the state where entries up to `applied` are in, and how many are known to be missing.
@@ -210,6 +217,18 @@ impl Contact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Such a leader's bounded reads woke themselves, again and again until they gave up.
+    #[test]
+    fn a_reader_on_a_leader_that_lost_its_quorum_does_not_wake_itself() {
+        let contact = Contact::default();
+        let mut changed = contact.changed.subscribe();
+        contact.note(Instant::now() - Duration::from_secs(60), 10);
+        assert!(!changed.has_changed().unwrap());
+        contact.heard(Instant::now(), 10);
+        assert!(changed.has_changed().unwrap());
+        changed.mark_unchanged();
+    }
 
     #[test]
     fn state_is_as_fresh_as_the_last_contact_whose_commits_are_applied() {
