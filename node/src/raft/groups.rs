@@ -70,6 +70,9 @@ impl Groups {
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: ENTRIES_KEPT,
             enable_pre_vote: Some(true),
+            // A restarted leader may have lost entries that it had sent and not yet synced: resuming its term, it would
+            // put others under their log ids (found by the simulation; node/tests/simulation).
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         let config = config

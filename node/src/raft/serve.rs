@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 
 use super::blocking::Blocking;
-use super::group::Group;
+use super::group::{Group, commit_of_term};
 use super::groups::Groups;
 use super::machine::Snapshot;
 use super::transfer::Incoming;
@@ -65,13 +65,14 @@ impl Inbox {
         let arrived = Instant::now();
         let group = self.addressee(request.target.as_ref())?;
         let request = wire::append_in(request).map_err(malformed)?;
-        let committed = request.leader_commit.map_or(0, |id| id.index());
+        let committed = commit_of_term(request.leader_commit, request.vote.leader_id.term);
         let answer = group.raft.append_entries(request).await;
         let answer = answer.map_err(|error| Failure::Unavailable(format!("shard {}: {error}", group.shard())))?;
-        if matches!(
+        let taken = matches!(
             answer,
             AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)
-        ) {
+        );
+        if let (true, Some(committed)) = (taken, committed) {
             group.heard(arrived.into_std(), committed);
         }
         Ok(wire::appended_out(answer))

@@ -12,9 +12,18 @@ use tokio::sync::watch;
 
 use super::{Barrier, Group};
 use crate::planted::{Bug, is_planted};
+use crate::raft::type_config::LogId;
+use crate::raft::wire;
 
 /// How long a bounded read waits for a replica to become fresh enough before another one is to be asked.
 const FRESHNESS_WAIT: Duration = Duration::from_millis(500);
+
+/// The index up to which the leader of `term` knows everything that was ever committed; `None`: it has not committed in
+/// its own term yet, so that the one before it may have committed more (Raft, section 8).
+pub(in crate::raft) fn commit_of_term(committed: Option<LogId>, term: u64) -> Option<u64> {
+    let committed = committed.map(wire::position);
+    committed.filter(|at| at.term == term).map(|at| at.index)
+}
 
 /// Tokio's clock, which a simulation drives.
 fn now() -> Instant {
@@ -147,8 +156,8 @@ impl Group {
             && let Some(acked) = &metrics.last_quorum_acked
         {
             let at = now().checked_sub(acked.elapsed());
-            let committed = metrics.cluster_committed.map_or(0, |id| id.index());
-            if let Some(at) = at {
+            let committed = commit_of_term(metrics.cluster_committed, metrics.current_term);
+            if let (Some(at), Some(committed)) = (at, committed) {
                 self.contact.note(at, committed);
             }
         }
@@ -217,6 +226,14 @@ impl Contact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_leader_makes_nobody_fresh_before_it_has_committed_in_its_term() {
+        use crate::raft::type_config::log_id;
+        assert_eq!(commit_of_term(None, 3), None);
+        assert_eq!(commit_of_term(Some(log_id(2, 50)), 3), None);
+        assert_eq!(commit_of_term(Some(log_id(3, 51)), 3), Some(51));
+    }
 
     /// Such a leader's bounded reads woke themselves, again and again until they gave up.
     #[test]
