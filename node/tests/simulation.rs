@@ -26,6 +26,8 @@ mod node;
 mod options;
 #[path = "simulation/post.rs"]
 mod post;
+#[path = "simulation/regressions.rs"]
+mod regressions;
 #[path = "simulation/summary.rs"]
 mod summary;
 #[path = "simulation/volume.rs"]

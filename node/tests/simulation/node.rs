@@ -31,8 +31,8 @@ const LOG_FOLDER: &str = "/log";
 
 /// How fast a lost leader is noticed.
 pub const TIMING: Timing = Timing {
-    election_timeout: Duration::from_millis(400),
-    heartbeat: Duration::from_millis(100),
+    election_timeout: Duration::from_millis(300),
+    heartbeat: Duration::from_millis(80),
 };
 
 /// Small sizes, so that seals, purges and new segments happen all the time.

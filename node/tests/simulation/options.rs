@@ -35,11 +35,11 @@ impl Options {
             nodes: if dice.permille(150) { 5 } else { 3 },
             clients: dice.between(3, 6),
             keys: dice.between(3, 9),
-            length: Duration::from_millis(dice.between(10_000, 16_000)),
-            think_ms: (5, dice.between(40, 120)),
+            length: Duration::from_millis(dice.between(12_000, 18_000)),
+            think_ms: (3, dice.between(30, 90)),
             writes: dice.between(450, 750),
-            calm_ms: (50, dice.between(400, 1500)),
-            floor: 80,
+            calm_ms: (100, dice.between(800, 2000)),
+            floor: 24,
             verbose: false,
         }
     }

@@ -136,6 +136,11 @@ fn watch_panics() {
 
 /// Runs the simulation of `seed`.
 pub fn simulate(seed: u64, options: Options) -> Report {
+    in_world(seed, options, World::run)
+}
+
+/// Does something in the world of `seed`, where no node runs yet.
+pub fn in_world<T, F: Future<Output = T>>(seed: u64, options: Options, work: impl FnOnce(Arc<World>) -> F) -> T {
     watch_panics();
     seed_chance(Some(seed << 20));
     seed_disks(seed);
@@ -150,14 +155,11 @@ pub fn simulate(seed: u64, options: Options) -> Report {
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
     let path = folder.path().to_owned();
-    let report = runtime.block_on(async move {
-        let world = Arc::new(World::new(seed, options, path));
-        world.run().await
-    });
+    let outcome = runtime.block_on(async move { work(Arc::new(World::new(seed, options, path))).await });
     drop(runtime);
     seed_chance(None);
     PANICS.set(None);
-    report
+    outcome
 }
 
 impl World {
@@ -173,14 +175,18 @@ impl World {
         }
     }
 
-    async fn run(self: Arc<World>) -> Report {
+    /// Starts all nodes and founds the shard on them.
+    pub async fn begin(&self) {
         for number in self.numbers() {
             let running = Birth::first(number, &self.folder).start(&self.office, &self.ledger).await;
             let running = running.expect("a first start fails only where the harness is wrong");
             self.inner.lock().unwrap().running.insert(number, running);
         }
         self.found().await;
+    }
 
+    async fn run(self: Arc<World>) -> Report {
+        self.begin().await;
         let mut clients = JoinSet::new();
         for number in 1..=self.options.clients {
             clients.spawn(Client::new(&self, number).run());
