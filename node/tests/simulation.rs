@@ -78,6 +78,9 @@ fn no_promise_is_broken_whatever_the_seed() {
             scope.spawn(|| {
                 while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + count) {
                     let report = run(seed);
+                    if !report.complaints.is_empty() {
+                        eprintln!("{}", failure(&report));
+                    }
                     reports.lock().unwrap().push(report);
                 }
             });
@@ -87,8 +90,17 @@ fn no_promise_is_broken_whatever_the_seed() {
     reports.sort_by_key(|report| report.seed);
     let summary = Summary::of(&reports);
     println!("{summary}\n{:.1} s", begun.elapsed().as_secs_f64());
-    let failed: Vec<String> = reports.iter().filter(|report| !report.complaints.is_empty()).map(failure).collect();
-    assert!(failed.is_empty(), "\n{}\n{} of {count} seeds failed", failed.join("\n"), failed.len());
+    let failed: Vec<String> = reports
+        .iter()
+        .filter(|report| !report.complaints.is_empty())
+        .map(failure)
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "\n{}\n{} of {count} seeds failed",
+        failed.join("\n"),
+        failed.len()
+    );
 }
 
 fn failure(report: &Report) -> String {
@@ -134,7 +146,10 @@ fn check_planted(bug: granum_node::planted::Bug) {
         let report = run(seed);
         plant(None);
         // A run without enough traffic says nothing, of bugs either.
-        let complaint = report.complaints.into_iter().find(|complaint| !complaint.starts_with("void"));
+        let complaint = report
+            .complaints
+            .into_iter()
+            .find(|complaint| !complaint.starts_with("void"));
         found.extend(complaint.map(|complaint| (seed, complaint)));
         // All seeds where their number was asked for, to say how often it is found.
         if !found.is_empty() && setting("GRANUM_SEEDS").is_none() {
@@ -143,7 +158,9 @@ fn check_planted(bug: granum_node::planted::Bug) {
     }
     let seeds_found: Vec<u64> = found.iter().map(|(seed, _)| *seed).collect();
     println!("{bug:?}: found by {} of {tried} seeds: {seeds_found:?}", found.len());
-    let first = found.first().unwrap_or_else(|| panic!("{bug:?} was found by none of {tried} seeds"));
+    let first = found
+        .first()
+        .unwrap_or_else(|| panic!("{bug:?} was found by none of {tried} seeds"));
     println!("  {}", first.1);
 }
 

@@ -142,7 +142,9 @@ where
         Ok(Ok(value)) => Ok(value),
         Ok(Err(fault)) => Err(progress.stop(&fault)),
         Err(stops @ Undone::Cancelled) => Err(io::Error::other(stops)),
-        Err(Undone::Panicked) => Err(progress.stop(&Fault(format!("group {group}: the state machine panicked").into()))),
+        Err(Undone::Panicked) => {
+            Err(progress.stop(&Fault(format!("group {group}: the state machine panicked").into())))
+        }
     }
 }
 

@@ -332,8 +332,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             to_replica: *request.to_node_id(),
             last_log: request.last_log_id().copied().map(wire::log_id_out),
         };
-        self.call(option.soft_ttl(), line.transfer_leader(message))
-            .await?;
+        self.call(option.soft_ttl(), line.transfer_leader(message)).await?;
         Ok(Ok(()))
     }
 }

@@ -22,7 +22,7 @@ use crate::node::{Running, SHARD};
 use crate::world::{EPOCH, World};
 
 /// How long one try may take.
-const TRY: Duration = Duration::from_millis(1500);
+const TRY: Duration = Duration::from_millis(700);
 /// Most tries of one write before it is left open.
 const TRIES_MAX: u64 = 6;
 
@@ -135,7 +135,7 @@ impl Client {
                     return write;
                 }
             }
-            let pause = self.dice.millis(5, 120);
+            let pause = self.dice.millis(3, 60);
             tokio::time::sleep(pause).await;
         }
         write
@@ -167,20 +167,17 @@ impl Client {
             _ => Level::Any,
         };
         let node = match level {
-            Level::Linearizable => self.target(),
+            // Anybody may be asked, and a leader that no longer is one should be.
+            Level::Linearizable if self.dice.permille(600) => self.target(),
             _ => self.dice.between(1, self.world.options.nodes + 1),
         };
         let invoked = self.world.now();
-        let token = self.token;
         let found = ask(&self.world, node, move |running, deadline| async move {
             look(&running, level, key, deadline).await
         })
         .await;
         match found {
             Ok((sequence, found)) => {
-                if level == Level::Linearizable {
-                    self.leader = node;
-                }
                 self.token = self.token.max(sequence);
                 self.world.remember_read(Read {
                     client: self.number,
@@ -191,7 +188,6 @@ impl Client {
                     answered: self.world.now(),
                     sequence,
                     found,
-                    token,
                 });
             }
             Err(Failure::NotLeader { leader_node, .. }) => self.leader = leader_node,
@@ -270,7 +266,9 @@ async fn look(
     let pinned = running.machine.pin();
     if pinned.applied_index < barrier.applied_index {
         let (at, barrier) = (pinned.applied_index, barrier.applied_index);
-        return Err(Failure::Invalid(format!("barrier: the view is at {at}, behind its barrier {barrier}")));
+        return Err(Failure::Invalid(format!(
+            "barrier: the view is at {at}, behind its barrier {barrier}"
+        )));
     }
     let document = pinned
         .view
@@ -278,10 +276,7 @@ async fn look(
         .map_err(|error| Failure::Invalid(format!("contents: a read failed: {error}")))?;
     let found = match document {
         None => None,
-        Some(document) => Some((
-            document.version,
-            value_of(&document.payload).map_err(Failure::Invalid)?,
-        )),
+        Some(document) => Some((document.version, value_of(&document.payload).map_err(Failure::Invalid)?)),
     };
     Ok((pinned.sequence, found))
 }

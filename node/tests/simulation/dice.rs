@@ -41,7 +41,6 @@ impl Dice {
     pub fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_micros(self.between(from * 1000, to * 1000))
     }
-
 }
 
 thread_local! {

@@ -22,13 +22,13 @@ const KINDS: [(Kind, u64); 20] = [
     (Kind::Kill, 8),
     (Kind::PowerLoss, 8),
     (Kind::LeaderPowerLoss, 8),
-    (Kind::PowerLossOfAll, 5),
+    (Kind::PowerLossOfAll, 8),
     (Kind::CutInLog, 8),
     (Kind::CutInSeal, 10),
     (Kind::CleanRestart, 4),
     (Kind::LongAbsence, 8),
     (Kind::Isolate, 8),
-    (Kind::IsolateLeader, 10),
+    (Kind::IsolateLeader, 14),
     (Kind::OneWay, 8),
     (Kind::NonTransitive, 6),
     (Kind::Split, 6),
@@ -102,13 +102,15 @@ pub async fn run(world: Arc<World>) -> Tally {
             under_way.join_next().await;
         }
         let mut chosen = dice.between(0, weights);
-        let kind = KINDS.iter().find_map(|(kind, weight)| match chosen.checked_sub(*weight) {
-            None => Some(*kind),
-            Some(rest) => {
-                chosen = rest;
-                None
-            }
-        });
+        let kind = KINDS
+            .iter()
+            .find_map(|(kind, weight)| match chosen.checked_sub(*weight) {
+                None => Some(*kind),
+                Some(rest) => {
+                    chosen = rest;
+                    None
+                }
+            });
         let kind = kind.expect("weights add up");
         *tally.entry(kind).or_default() += 1;
         world.trace(&format!("fault {kind:?}"));
@@ -135,8 +137,10 @@ async fn make(world: Arc<World>, kind: Kind, mut dice: Dice) {
         }
         Kind::PowerLossOfAll => {
             let mut dark = JoinSet::new();
+            let nothing_more = dice.permille(500);
             for node in world.numbers() {
-                let (world, survival) = (world.clone(), survival(&mut dice));
+                let (world, chosen) = (world.clone(), survival(&mut dice));
+                let survival = if nothing_more { Survival::Synced } else { chosen };
                 let pause = dice.millis(20, 400);
                 dark.spawn(async move { reboot(&world, node, survival, pause).await });
             }
@@ -159,7 +163,7 @@ async fn make(world: Arc<World>, kind: Kind, mut dice: Dice) {
         Kind::Isolate => cut(&world, around(&world, any), short).await,
         Kind::IsolateLeader => {
             let leader = world.leader().unwrap_or(any);
-            let longer = dice.millis(500, 3000);
+            let longer = dice.millis(1000, 3500);
             cut(&world, around(&world, leader), longer).await;
         }
         Kind::OneWay => {
@@ -194,7 +198,9 @@ async fn make(world: Arc<World>, kind: Kind, mut dice: Dice) {
             world.office.change(|weather| weather.delay_ms -= 200);
         }
         Kind::Hold => {
-            world.office.change(|weather| *weather.held.entry(any).or_default() += 1);
+            world
+                .office
+                .change(|weather| *weather.held.entry(any).or_default() += 1);
             tokio::time::sleep(dice.millis(200, 2000)).await;
             world.office.change(|weather| release(&mut weather.held, any));
         }
@@ -282,7 +288,9 @@ async fn cut_in_seal(world: &Arc<World>, node: u64, dice: &mut Dice) {
         running.volume.cut_after(changes, survival, to);
         let sealing = tokio::spawn(seal_and_merge_once(world.clone(), node));
         let cut = running.volume.cut.clone();
-        let came = tokio::time::timeout(dice.millis(500, 3000), cut.notified()).await.is_ok();
+        let came = tokio::time::timeout(dice.millis(500, 3000), cut.notified())
+            .await
+            .is_ok();
         sealing.abort();
         if came {
             world.count_cut();
@@ -301,7 +309,7 @@ async fn full_disk(world: &Arc<World>, node: u64, dice: &mut Dice) {
     let Some(claim) = world.claim(node) else { return };
     let used = running.groups.log().stats().disk_bytes;
     running.volume.log.set_faults(Faults {
-        capacity_bytes: Some(used + dice.between(0, 96 << 10)),
+        capacity_bytes: Some(used + dice.between(0, 40 << 10)),
         ..Faults::default()
     });
     tokio::time::sleep(dice.millis(500, 4000)).await;

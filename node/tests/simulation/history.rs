@@ -134,8 +134,6 @@ pub struct Read {
     pub sequence: u64,
     /// Version and value found.
     pub found: Option<(u64, u64)>,
-    /// The highest sequence this client had seen before.
-    pub token: u64,
 }
 
 /// All that clients did.

@@ -72,7 +72,11 @@ impl Ledger {
             replica,
         };
         inner.applied += 1;
-        let standing = inner.lines.entry(position.index).or_insert_with(|| line.clone()).clone();
+        let standing = inner
+            .lines
+            .entry(position.index)
+            .or_insert_with(|| line.clone())
+            .clone();
         if let Err(violation) = entries::check(position.index, &standing, &line) {
             inner.violations.push(violation);
         }

@@ -99,7 +99,8 @@ impl Birth {
             blocking: Blocking::Inline(disk_delay),
             ..LogOptions::default()
         };
-        let log = Log::open(Arc::new(self.log.clone()), Path::new(LOG_FOLDER), options).map_err(|error| failed(&error))?;
+        let log =
+            Log::open(Arc::new(self.log.clone()), Path::new(LOG_FOLDER), options).map_err(|error| failed(&error))?;
         let volume = Volume::new(self.root.clone(), self.log);
         let disk = Arc::new(volume.clone());
         let incoming = self.root.join("incoming");

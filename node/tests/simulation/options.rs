@@ -35,10 +35,10 @@ impl Options {
             nodes: if dice.permille(150) { 5 } else { 3 },
             clients: dice.between(3, 6),
             keys: dice.between(3, 9),
-            length: Duration::from_millis(dice.between(12_000, 18_000)),
-            think_ms: (3, dice.between(30, 90)),
+            length: Duration::from_millis(dice.between(8_000, 13_000)),
+            think_ms: (2, dice.between(20, 60)),
             writes: dice.between(450, 750),
-            calm_ms: (100, dice.between(800, 2000)),
+            calm_ms: (100, dice.between(600, 1500)),
             floor: 24,
             verbose: false,
         }

@@ -136,7 +136,11 @@ impl Office {
     }
 
     fn lives(&self, node: u64, life: u64) -> bool {
-        self.inboxes.lock().unwrap().get(&node).is_some_and(|(now, _)| *now == life)
+        self.inboxes
+            .lock()
+            .unwrap()
+            .get(&node)
+            .is_some_and(|(now, _)| *now == life)
     }
 
     fn inbox(&self, node: u64) -> Option<(u64, Inbox)> {
@@ -235,15 +239,23 @@ impl Courier for Messenger {
     }
 
     fn pre_vote(&self, to: u64, message: internal::RaftVoteRequest) -> Answer<internal::RaftVoteResponse> {
-        self.exchange(to, message, |inbox, message| async move { inbox.pre_vote(message).await })
+        self.exchange(
+            to,
+            message,
+            |inbox, message| async move { inbox.pre_vote(message).await },
+        )
     }
 
     fn transfer_leader(&self, to: u64, message: internal::RaftTransferRequest) -> Answer<()> {
-        self.exchange(to, message, |inbox, message| async move { inbox.transfer_leader(message).await })
+        self.exchange(to, message, |inbox, message| async move {
+            inbox.transfer_leader(message).await
+        })
     }
 
     fn request_seal(&self, to: u64, message: internal::RaftSealRequest) -> Answer<()> {
-        self.exchange(to, message, |inbox, message| async move { inbox.request_seal(message).await })
+        self.exchange(to, message, |inbox, message| async move {
+            inbox.request_seal(message).await
+        })
     }
 
     fn install_snapshot(

@@ -178,7 +178,9 @@ impl World {
     /// Starts all nodes and founds the shard on them.
     pub async fn begin(&self) {
         for number in self.numbers() {
-            let running = Birth::first(number, &self.folder).start(&self.office, &self.ledger).await;
+            let running = Birth::first(number, &self.folder)
+                .start(&self.office, &self.ledger)
+                .await;
             let running = running.expect("a first start fails only where the harness is wrong");
             self.inner.lock().unwrap().running.insert(number, running);
         }
@@ -245,7 +247,10 @@ impl World {
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
-            assert!(self.begun.elapsed() < Duration::from_secs(60), "no leader in an untroubled cluster");
+            assert!(
+                self.begun.elapsed() < Duration::from_secs(60),
+                "no leader in an untroubled cluster"
+            );
         }
     }
 
@@ -291,7 +296,10 @@ impl World {
             write.settled_late = true;
             let write = client.carry_out(write, 60).await;
             if write.answered().is_none() {
-                self.complain(format!("healing: the open request {:02x?} gets no answer", &write.request.0[..]));
+                self.complain(format!(
+                    "healing: the open request {:02x?} gets no answer",
+                    &write.request.0[..]
+                ));
             }
             self.remember_write(write);
         }
@@ -356,7 +364,10 @@ impl World {
             .iter()
             .filter(|read| read.level == crate::history::Level::Linearizable)
             .count() as u64;
-        let counts = ((writes.len() as u64, answered, late), (reads.len() as u64, linearizable));
+        let counts = (
+            (writes.len() as u64, answered, late),
+            (reads.len() as u64, linearizable),
+        );
         let floor = self.options.floor;
         if inner.complaints.is_empty() && (answered - late < floor || linearizable < floor / 8) {
             let complaint = format!("void: {answered} writes and {linearizable} linearizable reads, floor {floor}");
@@ -427,9 +438,7 @@ impl World {
             .iter()
             .map(|(number, running)| (running.group.status(), *number));
         let leaders = statuses.filter(|(status, _)| status.leader);
-        leaders
-            .max_by_key(|(status, _)| status.term)
-            .map(|(_, number)| number)
+        leaders.max_by_key(|(status, _)| status.term).map(|(_, number)| number)
     }
 
     /// Takes a node for one fault; `None`: another has it.

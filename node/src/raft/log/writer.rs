@@ -71,11 +71,14 @@ pub fn start(
     }
     let thread = Builder::new().name("raft-log".to_owned());
     let at = writer.dir.clone();
-    thread.spawn(move || writer.run()).map(Some).map_err(|source| DiskError {
-        operation: Operation::Open,
-        path: at,
-        source,
-    })
+    thread
+        .spawn(move || writer.run())
+        .map(Some)
+        .map_err(|source| DiskError {
+            operation: Operation::Open,
+            path: at,
+            source,
+        })
 }
 
 struct Writer {
@@ -155,8 +158,8 @@ impl Writer {
     }
 
     fn turn(&mut self, items: Vec<Item>) -> Result<(), DiskError> {
-        if is_planted(Bug::AcknowledgeBeforeSync) {
-            // What the last turn left out.
+        if is_planted(Bug::AcknowledgeBeforeSync) && !items.is_empty() {
+            // What the last turn with items left out.
             self.sync()?;
         }
         let written = match self.write(&items) {

@@ -15,7 +15,9 @@ impl Leaders {
         let mut terms = self.terms.lock().unwrap();
         let leader = *terms.0.entry(term).or_insert(replica);
         if leader != replica {
-            terms.1.push(format!("leaders: term {term} has two, replicas {leader} and {replica}"));
+            terms
+                .1
+                .push(format!("leaders: term {term} has two, replicas {leader} and {replica}"));
         }
     }
 

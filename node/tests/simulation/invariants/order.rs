@@ -23,7 +23,10 @@ pub fn check(history: &History) -> Vec<String> {
     let mut versions = BTreeMap::new();
     let mut complaints = Vec::new();
     for write in &history.writes {
-        let what = format!("write {:?} of document {} by client {}", write.change, write.key, write.client);
+        let what = format!(
+            "write {:?} of document {} by client {}",
+            write.change, write.key, write.client
+        );
         if let Some(version) = write.version()
             && let Some(other) = versions.insert(version, what.clone())
         {
@@ -45,7 +48,10 @@ pub fn check(history: &History) -> Vec<String> {
             answered: read.answered,
             point: read.sequence,
             own: false,
-            what: format!("read of document {} on node {} by client {}", read.key, read.node, read.client),
+            what: format!(
+                "read of document {} on node {} by client {}",
+                read.key, read.node, read.client
+            ),
         });
     }
     // In the order in which they began; what had ended by then is folded into the floor.
