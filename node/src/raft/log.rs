@@ -9,6 +9,8 @@
 //! 00..01.log  [header][vote g7][entry g7 #0][entry g3 #88][committed g7]...      freed when no group needs it
 //! 00..02.log  [header][entry g3 #89][purge g3 ..#60][entry g7 #1]... 0 0 0 0     written to
 //! ```
+//! Over 400 lines because options, errors and the door to all of it are read together.
+//!
 //! Reading order: `record`, `segment` (bytes); `state` (what is where, in memory); `recover` (after a crash); `queue`
 //! and `writer` (the one thread); `read`, `group` (openraft's door).
 //!

@@ -3,6 +3,8 @@
 //! The sender reads files that are pinned (hard links of immutable files). The receiver trusts nothing: plain names, the
 //! announced lengths, free space, every chunk's CRC-32C and every file's xxh3_64 are checked before a state machine
 //! sees any of it. What it writes lies in a directory of its own that goes when the install is over, done or failed.
+//!
+//! Over 400 lines because sender, receiver and the tests that let one speak to the other are one protocol.
 
 use std::collections::HashSet;
 use std::io;

@@ -2,6 +2,8 @@
 //!
 //! Start, traffic under faults, faults off, healing, the open writes settled, and the verdict. All chance comes from the
 //! seed; what the seed does not decide is said in docs/operating/simulation.md.
+//!
+//! Over 400 lines because a simulation's life, from the first start to the verdict, is told in one place.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
