@@ -145,6 +145,16 @@ pub struct History {
     pub reads: Vec<Read>,
 }
 
+impl History {
+    /// Whether less than `floor` writes were answered in time, or less than an eighth as many linearizable reads.
+    pub fn is_below(&self, floor: u64) -> bool {
+        let in_time = |write: &&Write| write.answered().is_some() && !write.settled_late;
+        let writes = self.writes.iter().filter(in_time).count() as u64;
+        let linearizable = |read: &&Read| read.level == Level::Linearizable;
+        writes < floor || (self.reads.iter().filter(linearizable).count() as u64) < floor / 8
+    }
+}
+
 /// What each document was at each sequence, as the writes taken say.
 #[derive(Debug, Default)]
 pub struct Timeline {

@@ -39,7 +39,7 @@ impl Options {
             think_ms: (2, dice.between(20, 60)),
             writes: dice.between(450, 750),
             calm_ms: (100, dice.between(600, 1500)),
-            floor: 24,
+            floor: 40,
             verbose: false,
         }
     }
