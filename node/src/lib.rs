@@ -9,6 +9,7 @@ pub mod identity;
 pub mod join;
 pub mod merging;
 pub mod metrics;
+pub mod planted;
 pub mod process;
 pub mod raft;
 pub mod recall;

@@ -12,7 +12,7 @@ struct Home {
 /// One home each, so that a package can be judged, bounded and, if it must be, replaced.
 const HOMES: [Home; 8] = [
     Home {
-        packages: &["openraft", "openraft-multi"],
+        packages: &["openraft", "openraft-multi", "openraft-rt"],
         owner: "granum-node",
         places: &["node/src/raft"],
     },

@@ -31,6 +31,7 @@ use super::network::Peers;
 use super::type_config::{Command, Peer, TypeConfig};
 use crate::shard::{StateMachine, command};
 use read::Contact;
+pub(super) use read::commit_of_term;
 
 /// Most bytes of a group's proposals whose fate is open; more are refused as busy.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use granum_model::{ReplicaId, ShardId};
 use granum_proto::status::Failure;
 use openraft::{Config, SnapshotPolicy};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::group::{Group, Parts};
@@ -69,6 +70,9 @@ impl Groups {
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: ENTRIES_KEPT,
             enable_pre_vote: Some(true),
+            // A restarted leader may have lost entries that it had sent and not yet synced: resuming its term, it would
+            // put others under their log ids (found by the simulation; node/tests/simulation).
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         let config = config
@@ -137,8 +141,9 @@ impl Groups {
         let fault = |why: &dyn std::fmt::Display| Failure::Fault(format!("shard {shard}: {why}"));
         let log = self.log.group(shard.0).map_err(|error| fault(&error))?;
         let progress = Progress::new(&machine.sealed());
-        let adapter = Machine::new(shard.0, machine.clone(), progress.clone()).map_err(|error| fault(&error))?;
-        let network = Network::new(self.peers.clone(), shard.0);
+        let adapter = Machine::new(shard.0, machine.clone(), progress.clone(), self.log.blocking())
+            .map_err(|error| fault(&error))?;
+        let network = Network::new(self.peers.clone(), shard.0, self.log.blocking());
         let raft = openraft::Raft::new(replica.0, self.config.clone(), network, log, adapter)
             .await
             .map_err(|error| progress.fault.get().map_or_else(|| fault(&error), |known| fault(known)))?;
@@ -206,7 +211,7 @@ impl Groups {
     }
 
     /// Hands over what this node leads, as far as others can take it before `deadline`.
-    pub async fn hand_over(&self, deadline: Instant) {
+    pub async fn hand_over(&self, deadline: std::time::Instant) {
         let leading = self.all().into_iter().filter(|group| group.status().leader);
         let handing = leading.map(|group| async move {
             if let Err(why) = group.transfer_leader(None, deadline).await {
@@ -217,7 +222,7 @@ impl Groups {
     }
 
     /// Hands over what this node leads, then stops all groups. The log stays open: its owner closes it.
-    pub async fn shutdown(&self, deadline: Instant) {
+    pub async fn shutdown(&self, deadline: std::time::Instant) {
         self.hand_over(deadline).await;
         self.stop.cancel();
         for group in self.all() {
@@ -240,6 +245,7 @@ async fn keep(group: Arc<Group>, stop: CancellationToken) {
             }
             // Asked again where one was being built already: that one may have begun before this seal point.
             tokio::select! {
+                biased;
                 _ = stop.cancelled() => return,
                 _ = tokio::time::timeout(WATCH_INTERVAL, sealed.changed()) => continue,
             }
@@ -256,6 +262,7 @@ async fn keep(group: Arc<Group>, stop: CancellationToken) {
             }
         }
         tokio::select! {
+            biased;
             _ = stop.cancelled() => return,
             _ = progress.seal_wanted.notified() => {}
             _ = tokio::time::sleep(WATCH_INTERVAL) => {}
@@ -267,6 +274,7 @@ async fn keep(group: Arc<Group>, stop: CancellationToken) {
 async fn watch_log(groups: Arc<Groups>) {
     loop {
         tokio::select! {
+            biased;
             _ = groups.stop.cancelled() => return,
             _ = tokio::time::sleep(WATCH_INTERVAL) => {}
         }

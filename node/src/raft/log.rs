@@ -9,6 +9,8 @@
 //! 00..01.log  [header][vote g7][entry g7 #0][entry g3 #88][committed g7]...      freed when no group needs it
 //! 00..02.log  [header][entry g3 #89][purge g3 ..#60][entry g7 #1]... 0 0 0 0     written to
 //! ```
+//! Over 400 lines because options, errors and the door to all of it are read together.
+//!
 //! Reading order: `record`, `segment` (bytes); `state` (what is where, in memory); `recover` (after a crash); `queue`
 //! and `writer` (the one thread); `read`, `group` (openraft's door).
 //!
@@ -50,6 +52,7 @@ pub use group::GroupLog;
 pub use queue::{LogStats, SYNC_BUCKETS_MICROS};
 
 use crate::disk::{DiskError, SharedDisk};
+use crate::raft::blocking::Blocking;
 use crate::raft::type_config::GroupId;
 use queue::{Item, Shared};
 
@@ -75,6 +78,8 @@ pub struct LogOptions {
     pub reserve_bytes: u64,
     /// How often an idle writer looks at the free space again.
     pub space_interval: Duration,
+    /// Where the log, and the groups on it, do what blocks. A simulation's writer is a task instead of a thread.
+    pub blocking: Blocking,
 }
 
 impl Default for LogOptions {
@@ -88,6 +93,7 @@ impl Default for LogOptions {
             read_bytes: 4 << 20,
             reserve_bytes: 256 << 20,
             space_interval: Duration::from_secs(1),
+            blocking: Blocking::Pool,
         }
     }
 }
@@ -286,7 +292,7 @@ impl Log {
         let writer = writer::start(disk, dir.to_owned(), shared.clone(), recovered.offset)?;
         Ok(Self {
             shared,
-            writer: Mutex::new(Some(writer)),
+            writer: Mutex::new(writer),
             torn_bytes,
         })
     }
@@ -373,6 +379,11 @@ impl Log {
                 .end_position
                 .saturating_sub(segment.position_at(place.offset as usize)),
         ))
+    }
+
+    /// Where work that blocks is done.
+    pub fn blocking(&self) -> Blocking {
+        self.shared.options.blocking
     }
 
     /// Sizes and counts, for metrics.

@@ -17,6 +17,7 @@ use openraft::{OptionalSend, RaftSnapshotBuilder};
 use prost::Message;
 use tokio::sync::{Notify, watch};
 
+use super::blocking::{Blocking, Undone};
 use super::type_config::{Applied, CommittedLeader, Entry, LogId, Payload, Peer, StoredMembership, TypeConfig};
 use super::wire;
 use crate::shard::{self, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine};
@@ -73,19 +74,26 @@ pub struct Machine {
     group: u64,
     machine: Arc<dyn StateMachine>,
     progress: Arc<Progress>,
+    place: Blocking,
     last: Option<LogId>,
     membership: StoredMembership,
 }
 
 impl Machine {
     /// Continues from the standing seal.
-    pub fn new(group: u64, machine: Arc<dyn StateMachine>, progress: Arc<Progress>) -> Result<Machine, Fault> {
+    pub fn new(
+        group: u64,
+        machine: Arc<dyn StateMachine>,
+        progress: Arc<Progress>,
+        place: Blocking,
+    ) -> Result<Machine, Fault> {
         let sealed = machine.sealed();
         let membership = wire::stored_membership_in(sealed.membership.as_ref()).map_err(Fault::new)?;
         Ok(Machine {
             group,
             machine,
             progress,
+            place,
             last: sealed.last.map(wire::log_id_at),
             membership,
         })
@@ -113,21 +121,27 @@ impl Machine {
         T: Send + 'static,
         F: FnOnce(&dyn StateMachine) -> Result<T, Fault> + Send + 'static,
     {
-        blocking(self.group, &self.machine, &self.progress, work).await
+        blocking(self.place, self.group, &self.machine, &self.progress, work).await
     }
 }
 
-async fn blocking<T, F>(group: u64, machine: &Arc<dyn StateMachine>, progress: &Progress, work: F) -> io::Result<T>
+async fn blocking<T, F>(
+    place: Blocking,
+    group: u64,
+    machine: &Arc<dyn StateMachine>,
+    progress: &Progress,
+    work: F,
+) -> io::Result<T>
 where
     T: Send + 'static,
     F: FnOnce(&dyn StateMachine) -> Result<T, Fault> + Send + 'static,
 {
     let machine = machine.clone();
-    match tokio::task::spawn_blocking(move || work(machine.as_ref())).await {
+    match place.run(move || work(machine.as_ref())).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(fault)) => Err(progress.stop(&fault)),
-        Err(join) if join.is_cancelled() => Err(io::Error::other("the runtime stops")),
-        Err(_) => Err(progress.stop(&Fault::new(format!("group {group}: the state machine panicked")))),
+        Err(stops @ Undone::Cancelled) => Err(io::Error::other(stops)),
+        Err(Undone::Panicked) => Err(progress.stop(&Fault::new(format!("group {group}: the state machine panicked")))),
     }
 }
 
@@ -228,6 +242,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     async fn get_snapshot_builder(&mut self) -> Sealer {
         Sealer {
             group: self.group,
+            place: self.place,
             machine: self.machine.clone(),
             progress: self.progress.clone(),
         }
@@ -260,6 +275,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 /// Makes the newest seal point durable, beside the entries that go on being applied.
 pub struct Sealer {
     group: u64,
+    place: Blocking,
     machine: Arc<dyn StateMachine>,
     progress: Arc<Progress>,
 }
@@ -268,7 +284,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Sealer {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let sealed = blocking(self.group, &self.machine, &self.progress, |machine| machine.seal()).await?;
+        let sealed = blocking(self.place, self.group, &self.machine, &self.progress, |machine| {
+            machine.seal()
+        })
+        .await?;
         let meta = meta_of(&sealed)?;
         self.progress
             .sealed

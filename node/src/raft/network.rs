@@ -19,9 +19,11 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use prost::Message;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
+use super::blocking::Blocking;
 use super::book::AddressBook;
+use super::line::{Channels, Courier, Line};
 use super::machine::{Snapshot, SnapshotData};
 use super::type_config::{Peer, TypeConfig, Vote};
 use super::{transfer, wire};
@@ -50,14 +52,8 @@ pub struct Peers {
     book: Arc<AddressBook>,
     disk: SharedDisk,
     channels: Mutex<HashMap<u64, Channels>>,
-}
-
-/// The two connections to a peer at `address`.
-#[derive(Clone, Debug)]
-struct Channels {
-    address: String,
-    urgent: RaftClient<Channel>,
-    bulk: RaftClient<Channel>,
+    /// Carries everything, in a simulation.
+    courier: Option<Arc<dyn Courier>>,
 }
 
 impl Peers {
@@ -69,6 +65,19 @@ impl Peers {
             book,
             disk,
             channels: Mutex::default(),
+            courier: None,
+        })
+    }
+
+    /// A node of a simulation, whose messages `courier` carries.
+    pub fn simulated(node: u64, cluster: u64, disk: SharedDisk, courier: Arc<dyn Courier>) -> Arc<Peers> {
+        Arc::new(Peers {
+            node,
+            cluster: AtomicU64::new(cluster),
+            book: AddressBook::new([]),
+            disk,
+            channels: Mutex::default(),
+            courier: Some(courier),
         })
     }
 
@@ -107,12 +116,15 @@ impl Peers {
         }
     }
 
-    fn channels(&self, node: u64) -> Result<Channels, Unreachable<TypeConfig>> {
+    fn line(&self, node: u64) -> Result<Line, Unreachable<TypeConfig>> {
+        if let Some(courier) = &self.courier {
+            return Ok(Line::Courier(courier.clone(), node));
+        }
         let unknown = || Unreachable::from_string(format!("node {node:016x}: address not known"));
         let address = self.book.raft_address(node).ok_or_else(unknown)?;
         let mut channels = self.channels.lock().expect("no holder of this lock panics");
         if let Some(open) = channels.get(&node).filter(|open| open.address == address) {
-            return Ok(open.clone());
+            return Ok(Line::Connections(Box::new(open.clone())));
         }
         let open = Channels {
             urgent: connect(&address).map_err(|why| Unreachable::from_string(why.to_string()))?,
@@ -120,26 +132,26 @@ impl Peers {
             address,
         };
         channels.insert(node, open.clone());
-        Ok(open)
+        Ok(Line::Connections(Box::new(open)))
     }
 
     /// Asks the node of a group's leader for a seal, so that both logs may be purged.
     pub async fn request_seal(&self, node: u64, group: u64, replica: u64) -> Result<(), tonic::Status> {
-        let mut channels = self
-            .channels(node)
+        let mut line = self
+            .line(node)
             .map_err(|why| tonic::Status::unavailable(why.to_string()))?;
         let request = internal::RaftSealRequest {
             target: Some(self.target(group, replica)),
         };
-        match tokio::time::timeout(APPEND_TIMEOUT, channels.bulk.request_seal(request)).await {
-            Ok(answer) => answer.map(|_| ()),
+        match tokio::time::timeout(APPEND_TIMEOUT, line.request_seal(request)).await {
+            Ok(answer) => answer,
             Err(_) => Err(tonic::Status::deadline_exceeded("no answer to a request for a seal")),
         }
     }
 }
 
 /// A connection that is made when first needed, and again when it broke.
-fn connect(address: &str) -> Result<RaftClient<Channel>, tonic::transport::Error> {
+fn connect(address: &str) -> Result<RaftClient<tonic::transport::Channel>, tonic::transport::Error> {
     let channel = Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -159,12 +171,13 @@ fn connect(address: &str) -> Result<RaftClient<Channel>, tonic::transport::Error
 pub struct Network {
     peers: Arc<Peers>,
     group: u64,
+    blocking: Blocking,
 }
 
 impl Network {
-    /// For one group.
-    pub fn new(peers: Arc<Peers>, group: u64) -> Network {
-        Network { peers, group }
+    /// For one group, whose snapshots are read where `blocking` says.
+    pub fn new(peers: Arc<Peers>, group: u64, blocking: Blocking) -> Network {
+        Network { peers, group, blocking }
     }
 }
 
@@ -177,6 +190,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             group: self.group,
             replica: target,
             node: peer.node_id,
+            blocking: self.blocking,
         }
     }
 }
@@ -188,6 +202,7 @@ pub struct Connection {
     group: u64,
     replica: u64,
     node: u64,
+    blocking: Blocking,
 }
 
 impl Connection {
@@ -198,13 +213,13 @@ impl Connection {
     async fn call<T>(
         &self,
         limit: Duration,
-        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+        call: impl Future<Output = Result<T, tonic::Status>>,
     ) -> Result<T, RPCError<TypeConfig>> {
         let name = |why: &dyn std::fmt::Display| {
             Unreachable::from_string(format!("group {} on node {:016x}: {why}", self.group, self.node))
         };
         match tokio::time::timeout(limit, call).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(status)) => Err(name(&status.message()).into()),
             Err(_) => Err(name(&format_args!("no answer in {} ms", limit.as_millis())).into()),
         }
@@ -240,7 +255,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let mut channels = self.peers.channels(self.node)?;
+        let mut line = self.peers.line(self.node)?;
         let (entries, left_out) = fill(request.entries);
         let last = entries.last().and_then(|entry| entry.log_id);
         let message = internal::RaftAppendRequest {
@@ -251,8 +266,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
             entries,
         };
         let response = match last {
-            None => self.call(option.soft_ttl(), channels.urgent.append(message)).await?,
-            Some(_) => self.call(APPEND_TIMEOUT, channels.bulk.append(message)).await?,
+            None => self.call(option.soft_ttl(), line.append(message)).await?,
+            Some(_) => self.call(APPEND_TIMEOUT, line.append(message)).await?,
         };
         match wire::appended_in(response).map_err(malformed)? {
             AppendEntriesResponse::Success if left_out > 0 => {
@@ -267,9 +282,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let mut channels = self.peers.channels(self.node)?;
+        let mut line = self.peers.line(self.node)?;
         let message = wire::vote_request_out(request, self.target());
-        let response = self.call(option.soft_ttl(), channels.urgent.vote(message)).await?;
+        let response = self.call(option.soft_ttl(), line.vote(message)).await?;
         wire::voted_in(response).map_err(malformed)
     }
 
@@ -278,9 +293,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let mut channels = self.peers.channels(self.node)?;
+        let mut line = self.peers.line(self.node)?;
         let message = wire::vote_request_out(request, self.target());
-        let response = self.call(option.soft_ttl(), channels.urgent.pre_vote(message)).await?;
+        let response = self.call(option.soft_ttl(), line.pre_vote(message)).await?;
         wire::voted_in(response).map_err(malformed)
     }
 
@@ -291,14 +306,15 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let mut channels = self.peers.channels(self.node)?;
+        let mut line = self.peers.line(self.node)?;
         let header = transfer::header(self.target(), &vote, &snapshot).map_err(|why| NetworkError::new(&why))?;
-        let chunks = transfer::send(self.peers.disk.clone(), header, snapshot.snapshot);
+        let chunks = transfer::send(self.blocking, self.peers.disk.clone(), header, snapshot.snapshot);
         tokio::select! {
+            biased;
             closed = cancel => Err(closed.into()),
-            answer = channels.bulk.install_snapshot(chunks) => {
+            answer = line.install_snapshot(chunks) => {
                 let answer = answer.map_err(|status| Unreachable::from_string(status.message()))?;
-                let vote = wire::vote_in(answer.into_inner().vote).map_err(|why| NetworkError::new(&why))?;
+                let vote = wire::vote_in(answer.vote).map_err(|why| NetworkError::new(&why))?;
                 Ok(SnapshotResponse::new(vote))
             }
         }
@@ -309,15 +325,14 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let mut channels = self.peers.channels(self.node)?;
+        let mut line = self.peers.line(self.node)?;
         let message = internal::RaftTransferRequest {
             target: Some(self.target()),
             from_leader: Some(wire::vote_out(request.from_leader())),
             to_replica: *request.to_node_id(),
             last_log: request.last_log_id().copied().map(wire::log_id_out),
         };
-        self.call(option.soft_ttl(), channels.urgent.transfer_leader(message))
-            .await?;
+        self.call(option.soft_ttl(), line.transfer_leader(message)).await?;
         Ok(Ok(()))
     }
 }

@@ -5,15 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use granum_model::ShardId;
 use granum_proto::internal::{self, raft_snapshot_chunk as chunk};
 use granum_proto::status::Failure;
 use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest};
+use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 
-use super::group::Group;
+use super::blocking::Blocking;
+use super::group::{Group, commit_of_term};
 use super::groups::Groups;
 use super::machine::Snapshot;
 use super::transfer::Incoming;
@@ -64,14 +65,15 @@ impl Inbox {
         let arrived = Instant::now();
         let group = self.addressee(request.target.as_ref())?;
         let request = wire::append_in(request).map_err(malformed)?;
-        let committed = request.leader_commit.map_or(0, |id| id.index());
+        let committed = commit_of_term(request.leader_commit, request.vote.leader_id.term);
         let answer = group.raft.append_entries(request).await;
         let answer = answer.map_err(|error| Failure::Unavailable(format!("shard {}: {error}", group.shard())))?;
-        if matches!(
+        let taken = matches!(
             answer,
             AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)
-        ) {
-            group.heard(arrived, committed);
+        );
+        if let (true, Some(committed)) = (taken, committed) {
+            group.heard(arrived.into_std(), committed);
         }
         Ok(wire::appended_out(answer))
     }
@@ -151,14 +153,15 @@ impl Inbox {
         let number = INCOMING.fetch_add(1, Ordering::Relaxed);
         let directory = self.incoming.join(format!("{:016x}-{number}", group.shard().0));
         let disk = self.groups.peers().disk().clone();
-        let mut incoming = blocking(move || Incoming::begin(disk, directory, header)).await?;
+        let place = self.groups.log().blocking();
+        let mut incoming = blocking(place, move || Incoming::begin(disk, directory, header)).await?;
         while let Some(kind) = next(&mut chunks).await.transpose() {
             let chunk::Kind::Data(data) = kind? else {
                 return Err(malformed(Malformed("snapshot: a second header")));
             };
-            incoming = blocking(move || incoming.take(&data).map(|()| incoming)).await?;
+            incoming = blocking(place, move || incoming.take(&data).map(|()| incoming)).await?;
         }
-        blocking(move || incoming.finish()).await
+        blocking(place, move || incoming.finish()).await
     }
 }
 
@@ -176,12 +179,13 @@ where
     }
 }
 
-async fn blocking<T, F>(work: F) -> Result<T, Failure>
+async fn blocking<T, F>(place: Blocking, work: F) -> Result<T, Failure>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, Failure> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work)
+    place
+        .run(work)
         .await
-        .map_err(|_| Failure::Unavailable("the node stops".into()))?
+        .map_err(|undone| Failure::Unavailable(format!("snapshot: {undone}")))?
 }

@@ -3,9 +3,12 @@
 //! The sender reads files that are pinned (hard links of immutable files). The receiver trusts nothing: plain names, the
 //! announced lengths, free space, every chunk's CRC-32C and every file's xxh3_64 are checked before a state machine
 //! sees any of it. What it writes lies in a directory of its own that goes when the install is over, done or failed.
+//!
+//! Over 400 lines because sender, receiver and the tests that let one speak to the other are one protocol.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::blocking::Blocking;
 use super::machine::{Snapshot, SnapshotData, SnapshotMeta, sealed_of};
 use super::type_config::{StoredMembership, Vote};
 use super::wire::{self, Malformed};
@@ -49,23 +53,25 @@ pub fn header(target: internal::RaftTarget, vote: &Vote, snapshot: &Snapshot) ->
     })
 }
 
-/// Header and chunks, read on a blocking thread a few ahead. An unreadable file ends the stream early, which the
+/// Header and chunks, read where blocking harms nobody, a few ahead. An unreadable file ends the stream early, which the
 /// receiver refuses.
 pub fn send(
+    place: Blocking,
     disk: SharedDisk,
     header: chunk::Header,
     files: SnapshotData,
 ) -> ReceiverStream<internal::RaftSnapshotChunk> {
     let (sender, receiver) = mpsc::channel(READ_AHEAD_CHUNKS);
-    tokio::task::spawn_blocking(move || {
+    tokio::spawn(async move {
         let message = internal::RaftSnapshotChunk {
             kind: Some(chunk::Kind::Header(header)),
         };
-        let Some(files) = files.filter(|_| sender.blocking_send(message).is_ok()) else {
+        let (Some(files), Ok(())) = (files, sender.send(message).await) else {
             return;
         };
         for (ordinal, (name, bytes, _)) in files.files.iter().enumerate() {
-            if let Err(error) = send_file(&disk, &files.directory.join(name), ordinal as u32, *bytes, &sender) {
+            let path = files.directory.join(name);
+            if let Err(error) = send_file(place, &disk, path, ordinal as u32, *bytes, &sender).await {
                 tracing::error!(%error, "a file of a snapshot can't be sent");
                 return;
             }
@@ -74,19 +80,28 @@ pub fn send(
     ReceiverStream::new(receiver)
 }
 
-fn send_file(
+async fn send_file(
+    place: Blocking,
     disk: &SharedDisk,
-    path: &Path,
+    path: PathBuf,
     ordinal: u32,
     bytes: u64,
     sender: &mpsc::Sender<internal::RaftSnapshotChunk>,
-) -> Result<(), DiskError> {
-    let file = disk.open(path)?;
+) -> io::Result<()> {
+    let opening = disk.clone();
+    let file = place
+        .run(move || opening.open(&path))
+        .await
+        .map_err(io::Error::other)??;
     let mut offset = 0;
     while offset < bytes {
         let length = (bytes - offset).min(CHUNK_BYTES as u64);
-        let mut buffer = vec![0; length as usize];
-        file.read_at(offset, &mut buffer)?;
+        let reading = file.clone();
+        let read = move || {
+            let mut buffer = vec![0; length as usize];
+            reading.read_at(offset, &mut buffer).map(|()| buffer)
+        };
+        let buffer = place.run(read).await.map_err(io::Error::other)??;
         let data = chunk::Data {
             file: ordinal,
             offset,
@@ -94,9 +109,10 @@ fn send_file(
             bytes: buffer.into(),
         };
         if sender
-            .blocking_send(internal::RaftSnapshotChunk {
+            .send(internal::RaftSnapshotChunk {
                 kind: Some(chunk::Kind::Data(data)),
             })
+            .await
             .is_err()
         {
             return Ok(());
@@ -338,7 +354,7 @@ mod tests {
                 .collect(),
             guard: None,
         };
-        let mut stream = send(disk.clone(), head(files), Some(Arc::new(pinned)));
+        let mut stream = send(Blocking::Pool, disk.clone(), head(files), Some(Arc::new(pinned)));
         let Some(chunk::Kind::Header(header)) = stream.next().await.unwrap().kind else {
             panic!("no header")
         };

@@ -14,6 +14,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::runtime::Runtime;
+
 /// A replica's id: one replica of one group, minted by the cluster map and never reused (a rebuilt replica gets a
 /// new one). It is what openraft calls a node id.
 pub type ReplicaId = u64;
@@ -45,6 +47,7 @@ openraft::declare_raft_types!(
         R = Applied,
         NodeId = u64,
         Node = Peer,
+        AsyncRuntime = Runtime,
         LeaderId = openraft::impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
 );
 

@@ -25,6 +25,7 @@ use super::documents::Documents;
 use super::options::Options;
 use super::staged::Staged;
 use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, sealing};
+use crate::planted::{Bug, is_planted};
 
 /// Seals that wait to be built. When more are asked for, the last of them is made up for afterwards.
 pub(super) const PENDING_SEALS_MAX: usize = 4;
@@ -174,6 +175,13 @@ impl ShardMachine {
         self.lock_core().core.answered(request)
     }
 
+    /// Everything that replicas agree on at one index, bar the documents: sequence, epoch, schema, answers to requests.
+    pub fn agreed(&self) -> (u64, Manifest) {
+        let driven = self.lock_core();
+        let index = driven.applied.last.map_or(0, |last| last.index);
+        (index, driven.core.write_manifest())
+    }
+
     /// Refuses new writes while too much is unsealed, on this node as a whole.
     pub fn admit(&self) -> Result<(), Failure> {
         let budget = &self.options.budget;
@@ -281,10 +289,14 @@ impl Driven {
         }
         self.missed_seal = false;
         let frozen = index.freeze(self.mint_segment());
+        let mut manifest = self.core.write_manifest();
+        if is_planted(Bug::DedupNotSealed) {
+            manifest.dedup = None;
+        }
         self.pending.push_back(Pending {
             frozen,
             point: self.applied.clone(),
-            manifest: self.core.write_manifest(),
+            manifest,
         });
     }
 }

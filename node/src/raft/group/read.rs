@@ -5,14 +5,30 @@ use std::time::{Duration, Instant};
 
 use granum_proto::status::Failure;
 use granum_proto::v1::{ReadLevel, read_level};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy, ServerState};
 use tokio::sync::watch;
 
 use super::{Barrier, Group};
+use crate::planted::{Bug, is_planted};
+use crate::raft::type_config::LogId;
+use crate::raft::wire;
 
 /// How long a bounded read waits for a replica to become fresh enough before another one is to be asked.
 const FRESHNESS_WAIT: Duration = Duration::from_millis(500);
+
+/// The index up to which the leader of `term` knows everything that was ever committed; `None`: it has not committed in
+/// its own term yet, so that the one before it may have committed more (Raft, section 8).
+pub(in crate::raft) fn commit_of_term(committed: Option<LogId>, term: u64) -> Option<u64> {
+    let committed = committed.map(wire::position);
+    committed.filter(|at| at.term == term).map(|at| at.index)
+}
+
+/// Tokio's clock, which a simulation drives.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
 
 impl Group {
     /// Returns once this replica's state satisfies `level`; never a lesser one. `Unavailable` where it does not vote yet.
@@ -48,6 +64,9 @@ impl Group {
 
     async fn linearizable(&self, deadline: Instant) -> Result<Barrier, Failure> {
         let shard = self.shard;
+        if is_planted(Bug::LeaderReadsUnasked) {
+            return self.unasked();
+        }
         let confirm = self.raft.get_read_linearizer(ReadPolicy::ReadIndex);
         let confirmed = tokio::time::timeout_at(deadline.into(), confirm)
             .await
@@ -68,10 +87,26 @@ impl Group {
         })
     }
 
+    /// The planted bug: a leader believes that it still is one.
+    fn unasked(&self) -> Result<Barrier, Failure> {
+        let metrics = self.metrics();
+        match metrics.state {
+            ServerState::Leader => Ok(Barrier {
+                staleness_ms: 0,
+                ..self.barrier("linearizable")
+            }),
+            _ => Err(Failure::NotLeader {
+                shard: self.shard.0,
+                leader_node: 0,
+            }),
+        }
+    }
+
     async fn bounded(&self, bound: &read_level::Bounded, deadline: Instant) -> Result<Barrier, Failure> {
         let mut applied = self.progress.applied.subscribe();
         let mut contacts = self.contact.changed.subscribe();
-        let give_up = deadline.min(Instant::now() + FRESHNESS_WAIT);
+        let mut quorums = self.raft.data_metrics();
+        let give_up = deadline.min(now() + FRESHNESS_WAIT);
         loop {
             let (age, behind) = self.freshness();
             let fresh = bound.max_lag_ms == 0 || age.is_some_and(|age| age.as_millis() <= u128::from(bound.max_lag_ms));
@@ -81,8 +116,10 @@ impl Group {
             }
             let news = async {
                 tokio::select! {
+                    biased;
                     changed = applied.changed() => changed.is_ok(),
                     changed = contacts.changed() => changed.is_ok(),
+                    changed = quorums.changed() => changed.is_ok(),
                 }
             };
             if tokio::time::timeout_at(give_up.into(), news).await != Ok(true) {
@@ -124,10 +161,10 @@ impl Group {
         if metrics.state == ServerState::Leader
             && let Some(acked) = &metrics.last_quorum_acked
         {
-            let at = Instant::now().checked_sub(acked.elapsed());
-            let committed = metrics.cluster_committed.map_or(0, |id| id.index());
-            if let Some(at) = at {
-                self.contact.heard(at, committed);
+            let at = now().checked_sub(acked.elapsed());
+            let committed = commit_of_term(metrics.cluster_committed, metrics.current_term);
+            if let (Some(at), Some(committed)) = (at, committed) {
+                self.contact.note(at, committed);
             }
         }
         self.contact.freshness(*self.progress.applied.borrow())
@@ -167,11 +204,15 @@ impl Default for Contact {
 
 impl Contact {
     fn heard(&self, at: Instant, committed: u64) {
+        self.note(at, committed);
+        self.changed.send_replace(());
+    }
+
+    /// As [`heard`](Self::heard), by who reads it next: nobody is woken, least of all the reader itself.
+    fn note(&self, at: Instant, committed: u64) {
         let mut times = self.times.lock().expect("no holder of this lock panics");
         times.pending.get_or_insert((at, committed));
         times.committed = times.committed.max(Some(committed));
-        drop(times);
-        self.changed.send_replace(());
     }
 
     /// Age of the state where entries up to `applied` are in, and how many are known to be missing.
@@ -184,13 +225,33 @@ impl Contact {
             times.pending = None;
         }
         let behind = times.committed.map(|committed| committed.saturating_sub(applied));
-        (times.fresh.map(|at| at.elapsed()), behind)
+        (times.fresh.map(|at| now().saturating_duration_since(at)), behind)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_leader_makes_nobody_fresh_before_it_has_committed_in_its_term() {
+        use crate::raft::type_config::log_id;
+        assert_eq!(commit_of_term(None, 3), None);
+        assert_eq!(commit_of_term(Some(log_id(2, 50)), 3), None);
+        assert_eq!(commit_of_term(Some(log_id(3, 51)), 3), Some(51));
+    }
+
+    /// Such a leader's bounded reads woke themselves, again and again until they gave up.
+    #[test]
+    fn a_reader_on_a_leader_that_lost_its_quorum_does_not_wake_itself() {
+        let contact = Contact::default();
+        let mut changed = contact.changed.subscribe();
+        contact.note(Instant::now() - Duration::from_secs(60), 10);
+        assert!(!changed.has_changed().unwrap());
+        contact.heard(Instant::now(), 10);
+        assert!(changed.has_changed().unwrap());
+        changed.mark_unchanged();
+    }
 
     #[test]
     fn state_is_as_fresh_as_the_last_contact_whose_commits_are_applied() {

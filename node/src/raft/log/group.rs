@@ -80,7 +80,11 @@ impl GroupLog {
             Plan::new(&locked.state, self.id, range, limit)
         };
         match plan.needs_disk() {
-            true => tokio::task::spawn_blocking(|| plan.read())
+            true => self
+                .shared
+                .options
+                .blocking
+                .run(|| plan.read())
                 .await
                 .map_err(io::Error::other)?,
             false => plan.read(),

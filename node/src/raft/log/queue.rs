@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use openraft::storage::IOFlushed;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::state::{Released, State};
 use super::{LogError, LogOptions};
@@ -77,6 +77,8 @@ pub struct Shared {
     pub counters: Counters,
     locked: Mutex<Locked>,
     wake: Condvar,
+    /// Rings with `wake`, for a writer that is a task.
+    pub bell: Notify,
     room: Arc<Semaphore>,
 }
 
@@ -166,6 +168,7 @@ impl Shared {
             counters: Counters::default(),
             locked: Mutex::new(locked),
             wake: Condvar::new(),
+            bell: Notify::new(),
             room: Arc::new(Semaphore::new(permits)),
         }
     }
@@ -173,6 +176,17 @@ impl Shared {
     /// Locks; never held across disk or `.await`.
     pub fn lock(&self) -> MutexGuard<'_, Locked> {
         self.locked.lock().expect("nobody panics while holding the log's lock")
+    }
+
+    fn ring(&self) {
+        self.wake.notify_one();
+        self.bell.notify_one();
+    }
+
+    /// Whether there is nothing to write, and more may come.
+    pub fn is_idle(&self) -> bool {
+        let locked = self.lock();
+        locked.queue.is_empty() && locked.committed.is_empty() && locked.closed.is_none()
     }
 
     /// Waits until the queue has room for so many bytes.
@@ -201,7 +215,7 @@ impl Shared {
         let item = change(&mut locked)?;
         locked.queue.push_back(item);
         drop(locked);
-        self.wake.notify_one();
+        self.ring();
         Ok(())
     }
 
@@ -209,7 +223,7 @@ impl Shared {
     pub fn wake_for_committed(&self, mut locked: MutexGuard<'_, Locked>, group: GroupId) {
         locked.committed.push(group);
         drop(locked);
-        self.wake.notify_one();
+        self.ring();
     }
 
     /// Waits for work: items whose entries have at most `bytes` together (one item at least), or nothing after `patience`.
@@ -242,7 +256,7 @@ impl Shared {
     pub fn close(&self) {
         self.lock().closed.get_or_insert_with(|| "it was shut down".into());
         self.room.close();
-        self.wake.notify_one();
+        self.ring();
     }
 
     /// Takes nothing more, and fails all that is queued.

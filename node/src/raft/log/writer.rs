@@ -13,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::queue::{Item, Shared};
 use super::record::{self, Fact};
@@ -22,6 +22,8 @@ use super::state::{Kept, Place};
 use space::Spare;
 
 use crate::disk::{DiskError, Operation, SharedDisk};
+use crate::planted::{Bug, is_planted};
+use crate::raft::blocking::Blocking;
 use crate::raft::type_config::{Entry, GroupId, LogId};
 
 /// Entry bytes of one turn: what one sync covers at most.
@@ -30,8 +32,14 @@ const TURN_BYTES: usize = 8 << 20;
 /// Encoded bytes are handed to the disk at this size.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Starts the thread on a recovered log, whose next record goes to `offset` of the last segment.
-pub fn start(disk: SharedDisk, dir: PathBuf, shared: Arc<Shared>, offset: usize) -> Result<JoinHandle<()>, DiskError> {
+/// Starts the thread on a recovered log, whose next record goes to `offset` of the last segment. In a simulation it is a
+/// task, which ends by itself when the log is closed.
+pub fn start(
+    disk: SharedDisk,
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    offset: usize,
+) -> Result<Option<JoinHandle<()>>, DiskError> {
     let current = {
         let mut locked = shared.lock();
         let current = locked
@@ -57,13 +65,20 @@ pub fn start(disk: SharedDisk, dir: PathBuf, shared: Arc<Shared>, offset: usize)
         may_free: true,
     };
     writer.look_at_space();
+    if let Blocking::Inline(delay) = writer.shared.options.blocking {
+        tokio::spawn(writer.run_as_task(delay));
+        return Ok(None);
+    }
     let thread = Builder::new().name("raft-log".to_owned());
     let at = writer.dir.clone();
-    thread.spawn(move || writer.run()).map_err(|source| DiskError {
-        operation: Operation::Open,
-        path: at,
-        source,
-    })
+    thread
+        .spawn(move || writer.run())
+        .map(Some)
+        .map_err(|source| DiskError {
+            operation: Operation::Open,
+            path: at,
+            source,
+        })
 }
 
 struct Writer {
@@ -100,12 +115,42 @@ enum Put {
 impl Writer {
     fn run(mut self) {
         while let Some(items) = self.shared.take(TURN_BYTES, self.shared.options.space_interval) {
-            if let Err(error) = self.turn(items) {
-                tracing::error!(%error, "the raft log has stopped: nobody knows what is durable");
-                self.shared.fail(&error.into());
+            if !self.turn_or_fail(items) {
                 return;
             }
         }
+        self.end();
+    }
+
+    async fn run_as_task(mut self, delay: fn() -> Duration) {
+        let patience = self.shared.options.space_interval;
+        loop {
+            if self.shared.is_idle() {
+                // Late or rung: a turn is due in either case.
+                let _ = tokio::time::timeout(patience, self.shared.bell.notified()).await;
+            }
+            tokio::time::sleep(delay()).await;
+            let Some(items) = self.shared.take(TURN_BYTES, Duration::ZERO) else {
+                return self.end();
+            };
+            if !self.turn_or_fail(items) {
+                return;
+            }
+        }
+    }
+
+    fn turn_or_fail(&mut self, items: Vec<Item>) -> bool {
+        match self.turn(items) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "the raft log has stopped: nobody knows what is durable");
+                self.shared.fail(&error.into());
+                false
+            }
+        }
+    }
+
+    fn end(&mut self) {
         if let Err(error) = self.flush().and_then(|()| self.sync()) {
             tracing::error!(%error, "the raft log could not be synced at its end");
         }
@@ -113,6 +158,10 @@ impl Writer {
     }
 
     fn turn(&mut self, items: Vec<Item>) -> Result<(), DiskError> {
+        if is_planted(Bug::AcknowledgeBeforeSync) && !items.is_empty() {
+            // What the last turn with items left out.
+            self.sync()?;
+        }
         let written = match self.write(&items) {
             Ok(written) => written,
             Err(error) => {
@@ -140,7 +189,7 @@ impl Writer {
             .collect::<Result<Vec<_>, _>>()?;
         self.write_committed()?;
         self.flush()?;
-        if !items.is_empty() {
+        if !items.is_empty() && !is_planted(Bug::AcknowledgeBeforeSync) {
             self.sync()?;
         }
         Ok(written)

@@ -27,7 +27,10 @@ fn entries(commands: Vec<Command>) -> Vec<io::Result<EntryResponder<TypeConfig>>
 
 fn adapter(machine: Arc<dyn StateMachine>) -> (Machine, Arc<Progress>) {
     let progress = Progress::new(&machine.sealed());
-    (Machine::new(1, machine, progress.clone()).unwrap(), progress)
+    (
+        Machine::new(1, machine, progress.clone(), Blocking::Pool).unwrap(),
+        progress,
+    )
 }
 
 /// A shard that notes the most memory that was ever used after an entry.

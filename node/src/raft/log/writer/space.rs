@@ -10,6 +10,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::Writer;
 use crate::disk::DiskError;
+use crate::raft::blocking::Blocking;
 use crate::raft::log::segment::{self, Segment};
 
 /// A file of zeros that can become the next segment.
@@ -80,6 +81,9 @@ impl Writer {
     }
 
     fn prepare_aside(&self) -> Spare {
+        if let Blocking::Inline(_) = self.shared.options.blocking {
+            return self.prepare_here();
+        }
         let (disk, dir, bytes) = (self.disk.clone(), self.dir.clone(), self.shared.options.segment_bytes);
         let prepare = move || segment::prepare_spare(disk.as_ref(), &dir, bytes);
         let thread = Builder::new().name("raft-log-spare".to_owned()).spawn(prepare);
