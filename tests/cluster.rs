@@ -9,8 +9,6 @@ mod founding;
 mod full_disk;
 #[path = "cluster/leader_lost.rs"]
 mod leader_lost;
-#[path = "cluster/processes.rs"]
-mod processes;
 #[path = "cluster/schema.rs"]
 mod schema;
 #[path = "cluster/sessions.rs"]
@@ -20,7 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use granum_client::{Client, Document, ReadLevel, VectorField};
-use processes::{Cluster, eventually};
+use granum_tests::processes::{self, Cluster, eventually};
 
 const DIMENSION: u32 = 16;
 const BATCH: u64 = 50;

@@ -1,0 +1,347 @@
+//! The cluster under fault, with what the machine has to lend for it: a network, disks, a clock. What a row does to it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use granum_client::{Client, VectorField};
+use rand::rngs::StdRng;
+
+use super::disks::Disks;
+use super::load::{COLLECTION, DIMENSION, HOT, STATIC, document};
+use super::network::Network;
+use super::rows::{Fault, Row, Whom};
+use crate::processes::{Cluster, Layout, NODES};
+
+/// How long a cluster may take to heal, of a debug build on a busy machine.
+const HEAL_DEADLINE: Duration = Duration::from_secs(120);
+const SHARDS: u32 = 2;
+/// Where Debian has libfaketime.
+const CLOCK_LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+
+/// A cluster and its surroundings. Processes end before what they stand on: fields are dropped in this order.
+pub struct Stage {
+    /// The processes.
+    pub cluster: Cluster,
+    /// Asks both coordinators.
+    pub client: Client,
+    network: Option<Network>,
+    disks: Option<Disks>,
+    clocks: Option<tempfile::TempDir>,
+    /// What was seen of damage, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Why a row can't be run here.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct Unable(anyhow::Error);
+
+/// A fault, while it lasts.
+pub struct Struck {
+    /// Nodes that were hit.
+    pub nodes: Vec<usize>,
+    /// Nodes that can't be asked to come back as they were.
+    pub lost: Vec<usize>,
+}
+
+impl Stage {
+    /// Starts a cluster as the row needs it, and fills it.
+    pub async fn set(row: &Row) -> Result<Stage> {
+        let network = match row.fault {
+            Fault::Cut(_) | Fault::Loss(_) => Some(Network::make().map_err(Unable)?),
+            _ => None,
+        };
+        let disks = match row.fault {
+            Fault::PowerLoss(_) | Fault::DiskFull(_) => Some(Disks::mount().map_err(Unable)?),
+            _ => None,
+        };
+        let clocks = match row.fault {
+            Fault::Clock => Some(clocks().map_err(Unable)?),
+            _ => None,
+        };
+        // Small, so that seals, merges and purges of the log happen in a short run.
+        let small = [
+            "--seal-bytes=131072",
+            "--log-segment-bytes=4194304",
+            "--free-space-min-bytes=67108864",
+        ];
+        let environment = |node: usize| {
+            clocks
+                .as_ref()
+                .map(|folder| clock_environment(folder.path().join(node.to_string())))
+        };
+        let layout = Layout {
+            node_arguments: small.map(String::from).to_vec(),
+            node_homes: disks.as_ref().map(Disks::paths).unwrap_or_default(),
+            node_hosts: network
+                .as_ref()
+                .map(|network| network.hosts.clone())
+                .unwrap_or_default(),
+            node_environment: (0..NODES).filter_map(environment).collect(),
+            ..Layout::default()
+        };
+        let cluster = Cluster::start_as(layout);
+        let client = cluster.client();
+        let stage = Stage {
+            cluster,
+            client,
+            network,
+            disks,
+            clocks,
+            notes: Vec::new(),
+        };
+        stage.cluster.ready().await;
+        stage.fill().await?;
+        stage.healed(&[]).await?;
+        Ok(stage)
+    }
+
+    /// Documents that stand from the beginning, and the first version of none of the hot ones.
+    async fn fill(&self) -> Result<()> {
+        let create = self
+            .client
+            .create_collection(COLLECTION)
+            .vector(VectorField::dense("", DIMENSION as u32));
+        create.shards(SHARDS).replication_factor(NODES as u32).send().await?;
+        const _: () = assert!(HOT < STATIC.start, "ids of hot documents are their own");
+        let documents = STATIC.map(|id| document(id, id)).collect();
+        self.client.upsert(COLLECTION, documents).await?;
+        Ok(())
+    }
+
+    /// The first shard and the node that leads it.
+    pub async fn watched(&self) -> Result<(u64, usize)> {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = self.leader().await {
+                return Ok(found);
+            }
+            if began.elapsed() > HEAL_DEADLINE {
+                bail!("no leader is known after {HEAL_DEADLINE:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn leader(&self) -> Option<(u64, usize)> {
+        let status = self.client.status().await.ok()?;
+        let collection = status
+            .collections
+            .iter()
+            .find(|collection| collection.name == COLLECTION)?;
+        let shard = collection.shards.iter().min_by_key(|shard| shard.id)?;
+        let mut leaders = shard
+            .replicas
+            .iter()
+            .filter(|replica| replica.leader && replica.reachable);
+        let (leader, None) = (leaders.next()?, leaders.next()) else {
+            return None;
+        };
+        let address = &status.nodes.iter().find(|node| node.id == leader.node)?.data_address;
+        let node = self
+            .cluster
+            .data_addresses()
+            .iter()
+            .position(|known| known == address)?;
+        Some((shard.id, node))
+    }
+
+    /// Does to the cluster what the row says. The watched shard is led by `leader`.
+    pub async fn strike(&mut self, row: &Row, leader: usize, random: &mut StdRng) -> Result<Struck> {
+        let follower = (leader + 1) % NODES;
+        let nodes = match row.fault {
+            Fault::Kill(whom) | Fault::PowerLoss(whom) | Fault::DiskFull(whom) => match whom {
+                Whom::Leader => vec![leader],
+                Whom::Follower => vec![follower],
+                Whom::Two => vec![leader, follower],
+                Whom::All => (0..NODES).collect(),
+                Whom::Coordinator => vec![],
+            },
+            Fault::Loss(_) | Fault::RollingRestart => (0..NODES).collect(),
+            Fault::Flip(_) => vec![follower],
+            Fault::Pause | Fault::Cut(_) | Fault::Clock => vec![leader],
+        };
+        for &node in &nodes {
+            match row.fault {
+                Fault::Kill(_) | Fault::Flip(_) => self.cluster.kill_node(node),
+                Fault::Pause => self.cluster.stop_node(node),
+                Fault::Cut(shape) => self.network()?.cut(node, shape)?,
+                Fault::Loss(percent) => self.network()?.lose(node, percent)?,
+                Fault::DiskFull(_) => self.disks()?.fill(node)?,
+                Fault::Clock => self.jump(node, 600)?,
+                Fault::PowerLoss(_) | Fault::RollingRestart => {}
+            }
+        }
+        match row.fault {
+            Fault::Kill(Whom::Coordinator) => self.cluster.kill_coordinator(0),
+            Fault::PowerLoss(_) => {
+                self.disks()?.cut(&nodes)?;
+                nodes.iter().for_each(|node| self.cluster.kill_node(*node));
+            }
+            Fault::RollingRestart => self.restart_each().await?,
+            Fault::Flip(kind) => {
+                let data = self.cluster.node_data(follower);
+                let place = kind.flip(&data, random)?.context("there is no such file")?;
+                self.notes.push(place);
+            }
+            _ => {}
+        }
+        Ok(Struck {
+            nodes,
+            lost: Vec::new(),
+        })
+    }
+
+    /// The fault is over.
+    pub async fn lift(&mut self, row: &Row, struck: &mut Struck) -> Result<()> {
+        if row.fault == Fault::Clock {
+            self.jump(struck.nodes[0], -600)?;
+            tokio::time::sleep(row.hold).await;
+            self.jump(struck.nodes[0], 0)?;
+        }
+        for &node in &struck.nodes {
+            match row.fault {
+                Fault::Kill(_) | Fault::Flip(_) => self.cluster.start_node(node),
+                Fault::Pause => self.cluster.continue_node(node),
+                Fault::Cut(_) | Fault::Loss(_) => self.network()?.heal(node)?,
+                Fault::DiskFull(_) => self.disks()?.empty(node)?,
+                Fault::PowerLoss(_) => {
+                    self.disks()?.restore(node)?;
+                    self.cluster.start_node(node);
+                }
+                Fault::Clock | Fault::RollingRestart => {}
+            }
+        }
+        match row.fault {
+            Fault::Kill(Whom::Coordinator) => self.cluster.start_coordinator(0).await,
+            Fault::Flip(_) => struck.lost = self.damaged(struck.nodes[0]).await,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Returns when every replica of all nodes but `lost` has applied what its leader has.
+    pub async fn healed(&self, lost: &[usize]) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.unhealed(lost).await {
+                None => return Ok(()),
+                Some(reason) if began.elapsed() > HEAL_DEADLINE => {
+                    bail!("not healed after {HEAL_DEADLINE:?}: {reason}");
+                }
+                Some(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            }
+        }
+    }
+
+    async fn unhealed(&self, lost: &[usize]) -> Option<String> {
+        let status = match self.client.status().await {
+            Ok(status) => status,
+            Err(error) => return Some(error.to_string()),
+        };
+        let addresses = self.cluster.data_addresses();
+        let lost: Vec<&String> = lost.iter().map(|node| &addresses[*node]).collect();
+        let nodes = status.nodes.iter().filter(|node| !lost.contains(&&node.data_address));
+        let nodes: Vec<_> = nodes.collect();
+        if nodes.len() + lost.len() != NODES {
+            return Some(format!("{} nodes are known", nodes.len()));
+        }
+        if let Some(node) = nodes.iter().find(|node| !node.reachable) {
+            return Some(format!("node {} is not reachable", node.data_address));
+        }
+        let kept = |node: u64| nodes.iter().any(|known| known.id == node);
+        let shards = status.collections.iter().flat_map(|collection| &collection.shards);
+        for shard in shards {
+            let replicas = || shard.replicas.iter().filter(|replica| kept(replica.node));
+            if replicas().filter(|replica| replica.leader).count() != 1 {
+                return Some(format!("shard {} has no leader, or two", shard.id));
+            }
+            // The load goes on, so a little behind is caught up.
+            if let Some(behind) = replicas().find(|replica| !replica.reachable || replica.lag_entries > 20) {
+                return Some(format!("{behind:?}"));
+            }
+        }
+        None
+    }
+
+    async fn restart_each(&mut self) -> Result<()> {
+        for node in 0..NODES {
+            let code = self.cluster.terminate_node(node);
+            if code != Some(0) {
+                self.notes
+                    .push(format!("node {node} ended with {code:?} after SIGTERM"));
+            }
+            self.cluster.start_node(node);
+            self.cluster.node_ready(node).await;
+            self.healed(&[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a node with a damaged file can't come back as it was: waits until it serves, or has ended, or time is up.
+    async fn damaged(&mut self, node: usize) -> Vec<usize> {
+        let began = Instant::now();
+        while began.elapsed() < HEAL_DEADLINE / 4 {
+            if !self.cluster.node_runs(node) {
+                break;
+            }
+            if self.unhealed(&[]).await.is_none() {
+                self.notes.push("the node came back whole".to_owned());
+                return Vec::new();
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        let log = self.cluster.node_log(node);
+        let said = log
+            .lines()
+            .rev()
+            .find(|line| line.contains("ERROR") || line.contains("WARN") || line.contains("rror:"));
+        let ended = if self.cluster.node_runs(node) {
+            "does not serve all"
+        } else {
+            "refused to start"
+        };
+        self.notes
+            .push(format!("the node {ended}: {}", said.unwrap_or("without a word")));
+        vec![node]
+    }
+
+    fn jump(&self, node: usize, seconds: i64) -> Result<()> {
+        let folder = self.clocks.as_ref().context("the row has clocks")?;
+        let (file, next) = (folder.path().join(node.to_string()), folder.path().join("next"));
+        std::fs::write(&next, format!("{seconds:+}\n"))?;
+        Ok(std::fs::rename(next, file)?)
+    }
+
+    fn network(&self) -> Result<&Network> {
+        self.network.as_ref().context("the row has a network")
+    }
+
+    fn disks(&self) -> Result<&Disks> {
+        self.disks.as_ref().context("the row has disks")
+    }
+}
+
+fn clocks() -> Result<tempfile::TempDir> {
+    if !std::path::Path::new(CLOCK_LIBRARY).exists() {
+        bail!("libfaketime is not installed");
+    }
+    let folder = tempfile::tempdir()?;
+    for node in 0..NODES {
+        std::fs::write(folder.path().join(node.to_string()), "+0\n")?;
+    }
+    Ok(folder)
+}
+
+/// A wall clock that follows the file; the monotonic one stays real.
+fn clock_environment(file: PathBuf) -> Vec<(String, String)> {
+    let pairs = [
+        ("LD_PRELOAD", CLOCK_LIBRARY.to_owned()),
+        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
