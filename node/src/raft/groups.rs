@@ -79,6 +79,9 @@ impl Groups {
             snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: ENTRIES_KEPT,
             enable_pre_vote: Some(true),
+            // The last commit is written without a sync of its own, so it may be older than what was acknowledged after power was
+            // lost: who led before may not answer before its log is committed anew.
+            enable_leader_restore: Some(false),
             ..Config::default()
         };
         let config = config
