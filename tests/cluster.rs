@@ -7,6 +7,8 @@
 mod founding;
 #[path = "cluster/full_disk.rs"]
 mod full_disk;
+#[path = "cluster/hanging.rs"]
+mod hanging;
 #[path = "cluster/leader_lost.rs"]
 mod leader_lost;
 #[path = "cluster/schema.rs"]

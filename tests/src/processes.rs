@@ -26,6 +26,8 @@ const PORTS: Range<u16> = 15_000..32_000;
 pub struct Layout {
     /// Further arguments of every node.
     pub node_arguments: Vec<String>,
+    /// Further arguments of every coordinator.
+    pub coordinator_arguments: Vec<String>,
     /// Where each node's data directory is made; none: in a temporary folder.
     pub node_homes: Vec<PathBuf>,
     /// Nodes are told nothing of each other: somebody has to found the cluster.
@@ -88,8 +90,11 @@ impl Cluster {
             process.arguments.extend_from_slice(&layout.node_arguments);
             process
         });
-        let coordinators =
-            (0..COORDINATORS).map(|at| Process::coordinator(directory.path(), at, trio(NODES + at), &addresses));
+        let coordinators = (0..COORDINATORS).map(|at| {
+            let mut process = Process::coordinator(directory.path(), at, trio(NODES + at), &addresses);
+            process.arguments.extend_from_slice(&layout.coordinator_arguments);
+            process
+        });
         let mut cluster = Cluster {
             nodes: nodes.collect(),
             coordinators: coordinators.collect(),

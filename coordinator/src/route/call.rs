@@ -3,7 +3,7 @@
 //!
 //! A write that may have been sent and was never answered ends as [`Failure::Unknown`], whatever failed after it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +29,8 @@ use crate::pool::{Pool, failure_of};
 
 /// Hints followed in a row without a pause: more than that is an election, which takes its time.
 const HINTS_MAX: u32 = 3;
+/// A node that has said nothing for so long may be gone, though its connections stand: another one is asked as well.
+const SILENCE: Duration = Duration::from_millis(500);
 /// One attempt may take this share of what is left of the deadline, if that is more than `attempt_timeout_ms`.
 const ATTEMPT_SHARE: u32 = 3;
 
@@ -54,6 +56,8 @@ pub(crate) struct Caller {
 struct Failed {
     node: NodeId,
     failure: Failure,
+    /// A node was asked before that has said nothing, and may do yet what it was told.
+    silent: Option<NodeId>,
 }
 
 impl Caller {
@@ -106,9 +110,9 @@ impl Caller {
                 Err(failed) => failed,
             };
             self.learn(&shard, &failed);
-            repeat.failed(&failed.failure);
+            repeat.failed(&failed);
             let pause = match failed.failure.retry() {
-                Retry::Never if repeat.elsewhere(&failed.failure, &shard) => false,
+                Retry::Never if repeat.elsewhere(&failed, shard.record.replicas.len()) => false,
                 Retry::Never => return Err(named(id, failed.failure)),
                 Retry::Leader => !repeat.follow(&failed.failure, &shard, &mut waiting),
                 Retry::Map => {
@@ -149,7 +153,7 @@ impl Caller {
         plan::order(&nodes, wanted, self.health.leader(shard.id), suspect, turn).into()
     }
 
-    /// Asks the first of `waiting`; if any replica may answer and it is slow, the next one too.
+    /// Asks the first of `waiting`; if it is slow, another one too.
     async fn attempt<R: ShardRpc>(
         &self,
         shard: &Shard,
@@ -161,17 +165,22 @@ impl Caller {
         let first = waiting
             .pop_front()
             .expect("a shard has replicas, and they were just listed");
+        if level.map_or(Wanted::Leader, plan::wanted) == Wanted::Leader {
+            return self.attempt_leader(shard, request, level, first, budget).await;
+        }
         let mut asking = pin!(self.ask(shard, request, level, first, budget));
-        if level.map_or(Wanted::Leader, plan::wanted) == Wanted::Leader || waiting.is_empty() {
+        if waiting.is_empty() {
             return asking.await;
         }
         let begun = Instant::now();
-        if let Ok(answered) = timeout(self.hedge.delay(), &mut asking).await {
-            self.hedge.took(begun.elapsed());
-            return answered;
+        let delay = self.hedge.delay();
+        let mut answered = timeout(delay, &mut asking).await.ok();
+        let mut silent = false;
+        if answered.is_none() && !self.hedge.affordable() {
+            answered = timeout(SILENCE.saturating_sub(delay), &mut asking).await.ok();
+            silent = answered.is_none();
         }
-        if !self.hedge.affordable() {
-            let answered = asking.await;
+        if let Some(answered) = answered {
             self.hedge.took(begun.elapsed());
             return answered;
         }
@@ -184,12 +193,60 @@ impl Caller {
                 Err(_) => asking_second.await,
             },
             answered = &mut asking_second => match answered {
-                Ok(reply) => Ok(reply),
+                Ok(reply) => {
+                    if silent {
+                        self.health.failed(first, Instant::now());
+                    }
+                    Ok(reply)
+                }
                 Err(_) => asking.await,
             },
         };
         self.hedge.took(begun.elapsed());
         answered
+    }
+
+    /// Asks the leader, which `first` is thought to be. While it says nothing, the others are asked in turn, with the same request
+    /// id: who leads has its effect once, and who doesn't says who does.
+    async fn attempt_leader<R: ShardRpc>(
+        &self,
+        shard: &Shard,
+        request: &R,
+        level: Option<&ReadLevel>,
+        first: NodeId,
+        budget: Budget,
+    ) -> Result<R::Reply, Failed> {
+        let mut asking = pin!(self.ask(shard, request, level, first, budget));
+        let others: Vec<NodeId> = shard.nodes().filter(|&node| node != first).collect();
+        for &other in others.iter().cycle() {
+            if let Ok(answered) = timeout(SILENCE, &mut asking).await {
+                return answered;
+            }
+            let answered = tokio::select! {
+                answered = &mut asking => return answered,
+                answered = self.ask(shard, request, level, other, budget) => answered,
+            };
+            match answered {
+                Err(failed) => {
+                    let Failure::NotLeader { leader_node, .. } = failed.failure else {
+                        continue;
+                    };
+                    // Nobody, or still the silent one: it is waited for.
+                    if leader_node == 0 || leader_node == first.0 {
+                        continue;
+                    }
+                    return Err(Failed {
+                        silent: Some(first),
+                        ..failed
+                    });
+                }
+                Ok(reply) => {
+                    self.health.failed(first, Instant::now());
+                    return Ok(reply);
+                }
+            }
+        }
+        asking.await
     }
 
     /// One call to one node.
@@ -222,7 +279,11 @@ impl Caller {
                 }
                 Ok(reply)
             }
-            Err(failure) => Err(Failed { node, failure }),
+            Err(failure) => Err(Failed {
+                node,
+                failure,
+                silent: None,
+            }),
         }
     }
 
@@ -242,7 +303,11 @@ impl Caller {
 
     /// What a failure says about nodes and leaders.
     fn learn(&self, shard: &Shard, failed: &Failed) {
+        if let Some(silent) = failed.silent {
+            self.health.failed(silent, Instant::now());
+        }
         match failed.failure {
+            Failure::Fault(_) if self.health.leader(shard.id) == Some(failed.node) => self.health.leads(shard.id, None),
             Failure::Unavailable(_) | Failure::Unknown(_) => {
                 self.health.failed(failed.node, Instant::now());
                 if self.health.leader(shard.id) == Some(failed.node) {
@@ -264,7 +329,8 @@ struct Repeat {
     writes: bool,
     maybe_happened: bool,
     hints: u32,
-    faults: usize,
+    /// Nodes whose replica is damaged.
+    damaged: HashSet<NodeId>,
     backoff: Backoff,
 }
 
@@ -274,28 +340,33 @@ impl Repeat {
             writes,
             maybe_happened: false,
             hints: 0,
-            faults: 0,
+            damaged: HashSet::new(),
             backoff: Backoff::new(),
         }
     }
 
-    /// Whether a read that met damage may find another replica intact.
-    fn elsewhere(&mut self, failure: &Failure, shard: &Shard) -> bool {
-        self.faults += usize::from(matches!(failure, Failure::Fault(_)));
-        !self.writes && matches!(failure, Failure::Fault(_)) && self.faults < shard.record.replicas.len()
+    /// Whether a read that met damage may find another of so many replicas intact, now or when it leads.
+    fn elsewhere(&mut self, failed: &Failed, replicas: usize) -> bool {
+        if self.writes || !matches!(failed.failure, Failure::Fault(_)) {
+            return false;
+        }
+        self.damaged.insert(failed.node);
+        self.damaged.len() < replicas
     }
 
-    fn failed(&mut self, failure: &Failure) {
-        self.maybe_happened |= self.writes && matches!(failure, Failure::Unknown(_));
+    fn failed(&mut self, failed: &Failed) {
+        let maybe = failed.silent.is_some() || matches!(failed.failure, Failure::Unknown(_));
+        self.maybe_happened |= self.writes && maybe;
     }
 
-    /// Puts the leader that a failure names in front. `false`: there is none to follow, or it was tried often enough.
+    /// Puts the leader that a failure names in front. `false`: there is none to follow, it is damaged, or was tried often enough.
     fn follow(&mut self, failure: &Failure, shard: &Shard, waiting: &mut VecDeque<NodeId>) -> bool {
         let Failure::NotLeader { leader_node, .. } = *failure else {
             return false;
         };
         let leader = NodeId(leader_node);
-        if self.hints >= HINTS_MAX || shard.replica_on(leader).is_none() {
+        let damaged = self.damaged.contains(&leader);
+        if self.hints >= HINTS_MAX || damaged || shard.replica_on(leader).is_none() {
             self.hints = 0;
             return false;
         }
@@ -333,5 +404,52 @@ fn named(shard: ShardId, failure: Failure) -> Failure {
         Failure::Precondition(text) => Failure::Precondition(at(text)),
         Failure::Fault(text) => Failure::Fault(at(text)),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(node: u64, failure: Failure) -> Failed {
+        Failed {
+            node: NodeId(node),
+            failure,
+            silent: None,
+        }
+    }
+
+    #[test]
+    fn a_read_gives_up_only_when_every_replica_is_damaged() {
+        let damage = |node| failed(node, Failure::Fault("broken".to_owned()));
+        let mut read = Repeat::new(false);
+        // The others name the broken one as their leader until they have elected another.
+        for _ in 0..10 {
+            assert!(read.elsewhere(&damage(7), 3));
+        }
+        assert!(read.elsewhere(&damage(8), 3));
+        assert!(!read.elsewhere(&damage(9), 3));
+        assert!(
+            !Repeat::new(true).elsewhere(&damage(7), 3),
+            "a write is not tried elsewhere"
+        );
+    }
+
+    #[test]
+    fn a_write_left_with_a_silent_node_may_have_happened() {
+        let silent = Failed {
+            silent: Some(NodeId(7)),
+            ..failed(
+                8,
+                Failure::NotLeader {
+                    shard: 1,
+                    leader_node: 9,
+                },
+            )
+        };
+        let (mut write, mut read) = (Repeat::new(true), Repeat::new(false));
+        write.failed(&silent);
+        read.failed(&silent);
+        assert!(write.maybe_happened && !read.maybe_happened);
     }
 }
