@@ -110,8 +110,8 @@ impl Network {
              table inet faults {{\n\
              chain hears {{ type filter hook input priority 0; policy accept; iif != \"lo\" jump dropped_in; }}\n\
              chain says {{ type filter hook output priority 0; policy accept; oif != \"lo\" jump dropped_out; }}\n\
-             chain dropped_in {{ {hears} }}\n\
-             chain dropped_out {{ {says} }}\n\
+             chain dropped_in {{\n{hears}\n}}\n\
+             chain dropped_out {{\n{says}\n}}\n\
              }}\n"
         );
         let namespace = &self.hosts[node].0;

@@ -214,7 +214,7 @@ pub const ROWS: [Row; 27] = [
         "SIGTERM and start of each node in turn",
         Fault::RollingRestart,
         0,
-        1,
+        2,
     ),
     row(
         "clock-600s",

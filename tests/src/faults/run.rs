@@ -61,8 +61,8 @@ pub async fn run(row: &Row, rounds: u32, seed: u64) -> Result<Ended> {
         stage.lift(row, &mut struck).await?;
         window.lifted_us = load.seen.now_us();
         lost.append(&mut struck.lost);
-        stage.healed(&lost).await?;
-        window.healed_us = load.seen.now_us();
+        let since = stage.healed(&lost).await?;
+        window.healed_us = load.seen.now_us() - since.elapsed().as_micros() as i64;
         windows.push(window);
     }
     tokio::time::sleep(AFTER).await;

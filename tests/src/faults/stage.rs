@@ -15,6 +15,10 @@ use crate::processes::{Cluster, Layout, NODES};
 
 /// How long a cluster may take to heal, of a debug build on a busy machine.
 const HEAL_DEADLINE: Duration = Duration::from_secs(120);
+/// How old the state that a coordinator tells may be: it looks every second, and a node that hangs makes it slower.
+const STATE_AGE_MAX: Duration = Duration::from_millis(1_500);
+/// How long a node stays down in a rolling restart.
+const DOWN: Duration = Duration::from_secs(1);
 const SHARDS: u32 = 2;
 /// Where Debian has libfaketime.
 const CLOCK_LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
@@ -221,17 +225,25 @@ impl Stage {
         Ok(())
     }
 
-    /// Returns when every replica of all nodes but `lost` has applied what its leader has.
-    pub async fn healed(&self, lost: &[usize]) -> Result<()> {
+    /// Returns when every replica of all nodes but `lost` has applied what its leader has, and has for a while: since when. The
+    /// state that a coordinator tells is up to a second old.
+    pub async fn healed(&self, lost: &[usize]) -> Result<Instant> {
         let began = Instant::now();
+        let mut healthy: Option<Instant> = None;
         loop {
             match self.unhealed(lost).await {
-                None => return Ok(()),
+                None => {
+                    let since = *healthy.get_or_insert_with(Instant::now);
+                    if since.elapsed() > STATE_AGE_MAX {
+                        return Ok(since);
+                    }
+                }
                 Some(reason) if began.elapsed() > HEAL_DEADLINE => {
                     bail!("not healed after {HEAL_DEADLINE:?}: {reason}");
                 }
-                Some(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+                Some(_) => healthy = None,
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -272,6 +284,7 @@ impl Stage {
                 self.notes
                     .push(format!("node {node} ended with {code:?} after SIGTERM"));
             }
+            tokio::time::sleep(DOWN).await;
             self.cluster.start_node(node);
             self.cluster.node_ready(node).await;
             self.healed(&[]).await?;
