@@ -58,6 +58,8 @@ struct Failed {
     failure: Failure,
     /// A node was asked before that has said nothing, and may do yet what it was told.
     silent: Option<NodeId>,
+    /// It had so little time that its silence says nothing about the node.
+    hasty: bool,
 }
 
 impl Caller {
@@ -149,7 +151,7 @@ impl Caller {
         let nodes: Vec<NodeId> = shard.nodes().collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let suspect = |node| self.health.suspect(node, now);
+        let suspect = |node| self.health.avoided(node, shard.id, now);
         plan::order(&nodes, wanted, self.health.leader(shard.id), suspect, turn).into()
     }
 
@@ -281,6 +283,7 @@ impl Caller {
             }
             Err(failure) => Err(Failed {
                 node,
+                hasty: patience < SILENCE && matches!(failure, Failure::Unknown(_)),
                 failure,
                 silent: None,
             }),
@@ -307,6 +310,13 @@ impl Caller {
             self.health.failed(silent, Instant::now());
         }
         match failed.failure {
+            _ if failed.hasty => {}
+            Failure::NoReplica { .. } => {
+                self.health.lacks(failed.node, shard.id, Instant::now());
+                if self.health.leader(shard.id) == Some(failed.node) {
+                    self.health.leads(shard.id, None);
+                }
+            }
             Failure::Fault(_) if self.health.leader(shard.id) == Some(failed.node) => self.health.leads(shard.id, None),
             Failure::Unavailable(_) | Failure::Unknown(_) => {
                 self.health.failed(failed.node, Instant::now());
@@ -416,6 +426,7 @@ mod tests {
             node: NodeId(node),
             failure,
             silent: None,
+            hasty: false,
         }
     }
 
