@@ -10,6 +10,7 @@ use granum_tests::faults::figures::{self, Repeat};
 use granum_tests::faults::rows::{ROWS, Row};
 use granum_tests::faults::run::{self, Ended};
 use granum_tests::faults::table;
+use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
 Runs real processes under faults, and adds what they have shown to a file of results.
@@ -65,7 +66,12 @@ async fn go() -> Result<bool> {
                 continue;
             }
             println!("{}: {}", row.name, row.what);
-            match run::run(row, row.rounds, rand::random()).await {
+            // Dropped in the middle, a run ends its processes and undoes its mounts and links.
+            let ended = tokio::select! {
+                ended = run::run(row, row.rounds, rand::random()) => ended,
+                stopped = stop() => return stopped,
+            };
+            match ended {
                 Ok(Ended::Skipped(reason)) => println!("  skipped: {reason}"),
                 Ok(Ended::Done(repeat)) => {
                     tell(&repeat);
@@ -83,6 +89,16 @@ async fn go() -> Result<bool> {
         print!("{}", table::markdown(&figures::read(&path)?));
     }
     Ok(clean)
+}
+
+/// Returns when this process is told to end.
+async fn stop() -> Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        pressed = tokio::signal::ctrl_c() => pressed?,
+    }
+    bail!("stopped; what was done is in the results")
 }
 
 fn tell(repeat: &Repeat) {

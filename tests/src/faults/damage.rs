@@ -43,6 +43,13 @@ impl FileKind {
         }
     }
 
+    /// Whether there is such a file under `data`, which a node is writing to.
+    pub fn is_there(self, data: &Path) -> bool {
+        let mut files = Vec::new();
+        // A file that goes meanwhile is for the next look.
+        list(data, &mut files).is_ok() && files.iter().any(|path| self.is(path))
+    }
+
     /// Flips a bit of such a file under `data`; where. `None`: there is no such file.
     pub fn flip(self, data: &Path, random: &mut StdRng) -> Result<Option<String>> {
         let mut files = Vec::new();

@@ -60,6 +60,11 @@ pub enum Whom {
 }
 
 impl Row {
+    /// Whether a file is damaged.
+    pub fn damages(&self) -> bool {
+        matches!(self.fault, Fault::Flip(_))
+    }
+
     /// Whether the watched shard's leader is the victim, so that there is a failover to measure.
     pub fn hits_leader(&self) -> bool {
         match self.fault {

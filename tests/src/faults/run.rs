@@ -11,13 +11,15 @@ use rand::rngs::StdRng;
 use super::figures::{Repeat, Window, quantile};
 use super::history::{self, Act, Record};
 use super::load::{COLLECTION, HOT, Load, STATIC, Seen, held, value_of, vector};
-use super::rows::{Fault, Row};
+use super::rows::Row;
 use super::stage::{Stage, Unable};
 
 /// Load before each fault.
 const BEFORE: Duration = Duration::from_secs(6);
 /// Load after the last.
 const AFTER: Duration = Duration::from_secs(3);
+/// Load on a node that was started with a damaged file: somebody reads what is damaged.
+const READ_DAMAGED: Duration = Duration::from_secs(6);
 /// Fewer acknowledged writes than this a second without a fault, and the run says nothing.
 const WRITES_FLOOR: f64 = 3.0;
 /// Fewer searches than this a second, asked or answered without a fault, and the run says nothing.
@@ -61,6 +63,9 @@ pub async fn run(row: &Row, rounds: u32, seed: u64) -> Result<Ended> {
         stage.lift(row, &mut struck).await?;
         window.lifted_us = load.seen.now_us();
         lost.append(&mut struck.lost);
+        if row.damages() {
+            tokio::time::sleep(READ_DAMAGED).await;
+        }
         let since = stage.healed(&lost).await?;
         window.healed_us = load.seen.now_us() - since.elapsed().as_micros() as i64;
         windows.push(window);
@@ -71,6 +76,7 @@ pub async fn run(row: &Row, rounds: u32, seed: u64) -> Result<Ended> {
     let mut repeat = figures(row, &seen, &windows);
     repeat.seed = seed;
     judge(&stage, &seen, &lost, &mut repeat).await?;
+    stage.note_damage(row);
     repeat.notes.append(&mut stage.notes);
     Ok(Ended::Done(Box::new(repeat)))
 }
@@ -217,17 +223,10 @@ async fn judge(stage: &Stage, seen: &Seen, lost: &[usize], repeat: &mut Repeat) 
         .anomalies
         .extend(tokio::task::spawn_blocking(move || history::check(&records)).await?);
 
-    if lost.is_empty() && !matches!(repeat_fault(repeat), Some(Fault::Flip(_))) {
+    if lost.is_empty() {
         repeat.anomalies.extend(unequal(&client).await?);
     }
     Ok(())
-}
-
-fn repeat_fault(repeat: &Repeat) -> Option<Fault> {
-    super::rows::ROWS
-        .iter()
-        .find(|row| row.name == repeat.row)
-        .map(|row| row.fault)
 }
 
 /// Value and version of each document that is there, by a linearizable read.
@@ -251,7 +250,7 @@ async fn unequal(client: &Client) -> Result<Option<String>> {
             .query(COLLECTION)
             .vector(vector(STATIC.start))
             .exact()
-            .limit(5_000)
+            .limit(10_000)
             .read(ReadLevel::Any);
         let hits = query.send().await?.hits;
         let state: Vec<_> = hits.into_iter().map(|hit| (hit.id, hit.version)).collect();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use granum_client::{Client, VectorField};
 use rand::rngs::StdRng;
 
+use super::damage::FileKind;
 use super::disks::Disks;
 use super::load::{COLLECTION, DIMENSION, HOT, STATIC, document};
 use super::network::Network;
@@ -19,7 +20,15 @@ const HEAL_DEADLINE: Duration = Duration::from_secs(120);
 const STATE_AGE_MAX: Duration = Duration::from_millis(1_500);
 /// How long a node stays down in a rolling restart.
 const DOWN: Duration = Duration::from_secs(1);
+/// Words of a node's log that speak of damage.
+const SIGNS_OF_DAMAGE: [&str; 4] = ["damage", "checksum", "digest", "corrupt"];
 const SHARDS: u32 = 2;
+/// Unsealed bytes that make a segment: little, so that a short run sees seals and merges.
+const SEAL_BYTES: u64 = 131_072;
+/// The same where files of segments are damaged: enough for rows that are worth a graph.
+const DAMAGED_SEAL_BYTES: u64 = 524_288;
+/// Documents that are there to make segments.
+const FILLER: std::ops::Range<u64> = 10_000..16_000;
 /// Where Debian has libfaketime.
 const CLOCK_LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
@@ -65,18 +74,19 @@ impl Stage {
             _ => None,
         };
         // Small, so that seals, merges and purges of the log happen in a short run.
-        let small = [
-            "--seal-bytes=131072",
-            "--log-segment-bytes=4194304",
-            "--free-space-min-bytes=67108864",
-        ];
+        let small = ["--log-segment-bytes=4194304", "--free-space-min-bytes=67108864"];
+        let seal_bytes = if row.damages() { DAMAGED_SEAL_BYTES } else { SEAL_BYTES };
         let environment = |node: usize| {
             clocks
                 .as_ref()
                 .map(|folder| clock_environment(folder.path().join(node.to_string())))
         };
         let layout = Layout {
-            node_arguments: small.map(String::from).to_vec(),
+            node_arguments: [
+                small.map(String::from).as_slice(),
+                &[format!("--seal-bytes={seal_bytes}")],
+            ]
+            .concat(),
             node_homes: disks.as_ref().map(Disks::paths).unwrap_or_default(),
             node_hosts: network
                 .as_ref()
@@ -96,13 +106,13 @@ impl Stage {
             notes: Vec::new(),
         };
         stage.cluster.ready().await;
-        stage.fill().await?;
+        stage.fill(row).await?;
         stage.healed(&[]).await?;
         Ok(stage)
     }
 
     /// Documents that stand from the beginning, and the first version of none of the hot ones.
-    async fn fill(&self) -> Result<()> {
+    async fn fill(&self, row: &Row) -> Result<()> {
         let create = self
             .client
             .create_collection(COLLECTION)
@@ -111,6 +121,10 @@ impl Stage {
         const _: () = assert!(HOT < STATIC.start, "ids of hot documents are their own");
         let documents = STATIC.map(|id| document(id, id)).collect();
         self.client.upsert(COLLECTION, documents).await?;
+        if row.damages() {
+            let documents = FILLER.map(|id| document(id, id)).collect();
+            self.client.upsert(COLLECTION, documents).await?;
+        }
         Ok(())
     }
 
@@ -166,6 +180,9 @@ impl Stage {
             Fault::Flip(_) => vec![follower],
             Fault::Pause | Fault::Cut(_) | Fault::Clock => vec![leader],
         };
+        if let Fault::Flip(kind) = row.fault {
+            self.until_there(kind, follower).await?;
+        }
         for &node in &nodes {
             match row.fault {
                 Fault::Kill(_) | Fault::Flip(_) => self.cluster.kill_node(node),
@@ -266,7 +283,12 @@ impl Stage {
         let shards = status.collections.iter().flat_map(|collection| &collection.shards);
         for shard in shards {
             let replicas = || shard.replicas.iter().filter(|replica| kept(replica.node));
-            if replicas().filter(|replica| replica.leader).count() != 1 {
+            // A node that came back in part may lead what is whole.
+            let leaders = shard
+                .replicas
+                .iter()
+                .filter(|replica| replica.leader && replica.reachable);
+            if leaders.count() != 1 {
                 return Some(format!("shard {} has no leader, or two", shard.id));
             }
             // The load goes on, so a little behind is caught up.
@@ -288,6 +310,17 @@ impl Stage {
             self.cluster.start_node(node);
             self.cluster.node_ready(node).await;
             self.healed(&[]).await?;
+        }
+        Ok(())
+    }
+
+    async fn until_there(&self, kind: FileKind, node: usize) -> Result<()> {
+        let (began, data) = (Instant::now(), self.cluster.node_data(node));
+        while !kind.is_there(&data) {
+            if began.elapsed() > HEAL_DEADLINE {
+                bail!("node {node} has no file of kind {kind:?} after {HEAL_DEADLINE:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         Ok(())
     }
@@ -318,6 +351,20 @@ impl Stage {
         self.notes
             .push(format!("the node {ended}: {}", said.unwrap_or("without a word")));
         vec![node]
+    }
+
+    /// Notes what nodes have said of a damaged file by now.
+    pub fn note_damage(&mut self, row: &Row) {
+        if !row.damages() {
+            return;
+        }
+        for node in 0..NODES {
+            let log = self.cluster.node_log(node);
+            let speaks = |line: &&str| SIGNS_OF_DAMAGE.iter().any(|sign| line.contains(sign));
+            if let Some(line) = log.lines().find(speaks) {
+                self.notes.push(format!("node {node} says: {line}"));
+            }
+        }
     }
 
     fn jump(&self, node: usize, seconds: i64) -> Result<()> {
