@@ -3,7 +3,7 @@
 //!
 //! A write that may have been sent and was never answered ends as [`Failure::Unknown`], whatever failed after it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,15 +20,13 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::health::Health;
 use super::hedge::Hedge;
 use super::plan::{self, Wanted};
+use super::repeat::{Failed, Repeat, named};
 use super::rpc::ShardRpc;
-use crate::backoff::Backoff;
 use crate::map::Shard;
 use crate::map::store::Store;
 use crate::metrics::{Metrics, class};
 use crate::pool::{Pool, failure_of};
 
-/// Hints followed in a row without a pause: more than that is an election, which takes its time.
-const HINTS_MAX: u32 = 3;
 /// A node that has said nothing for so long may be gone, though its connections stand: another one is asked as well.
 const SILENCE: Duration = Duration::from_millis(500);
 /// One attempt may take this share of what is left of the deadline, if that is more than `attempt_timeout_ms`.
@@ -50,16 +48,6 @@ pub(crate) struct Caller {
     hedge: Hedge,
     attempt_timeout: Duration,
     turn: AtomicUsize,
-}
-
-/// An attempt that failed, and where.
-struct Failed {
-    node: NodeId,
-    failure: Failure,
-    /// A node was asked before that has said nothing, and may do yet what it was told.
-    silent: Option<NodeId>,
-    /// It had so little time that its silence says nothing about the node.
-    hasty: bool,
 }
 
 impl Caller {
@@ -331,136 +319,5 @@ impl Caller {
             }
             _ => self.health.answered(failed.node),
         }
-    }
-}
-
-/// What has been tried.
-struct Repeat {
-    writes: bool,
-    maybe_happened: bool,
-    hints: u32,
-    /// Nodes whose replica is damaged.
-    damaged: HashSet<NodeId>,
-    backoff: Backoff,
-}
-
-impl Repeat {
-    fn new(writes: bool) -> Self {
-        Repeat {
-            writes,
-            maybe_happened: false,
-            hints: 0,
-            damaged: HashSet::new(),
-            backoff: Backoff::new(),
-        }
-    }
-
-    /// Whether a read that met damage may find another of so many replicas intact, now or when it leads.
-    fn elsewhere(&mut self, failed: &Failed, replicas: usize) -> bool {
-        if self.writes || !matches!(failed.failure, Failure::Fault(_)) {
-            return false;
-        }
-        self.damaged.insert(failed.node);
-        self.damaged.len() < replicas
-    }
-
-    fn failed(&mut self, failed: &Failed) {
-        let maybe = failed.silent.is_some() || matches!(failed.failure, Failure::Unknown(_));
-        self.maybe_happened |= self.writes && maybe;
-    }
-
-    /// Puts the leader that a failure names in front. `false`: there is none to follow, it is damaged, or was tried often enough.
-    fn follow(&mut self, failure: &Failure, shard: &Shard, waiting: &mut VecDeque<NodeId>) -> bool {
-        let Failure::NotLeader { leader_node, .. } = *failure else {
-            return false;
-        };
-        let leader = NodeId(leader_node);
-        let damaged = self.damaged.contains(&leader);
-        if self.hints >= HINTS_MAX || damaged || shard.replica_on(leader).is_none() {
-            self.hints = 0;
-            return false;
-        }
-        self.hints += 1;
-        waiting.retain(|&node| node != leader);
-        waiting.push_front(leader);
-        true
-    }
-
-    /// The deadline is near: what the caller is told.
-    fn gave_up(&self, shard: ShardId, last: Failure) -> Failure {
-        if self.maybe_happened {
-            return Failure::Unknown(format!("shard {shard}: it may have happened; at last: {last}"));
-        }
-        match last {
-            Failure::NotLeader { .. } | Failure::WrongEpoch { .. } | Failure::NoReplica { .. } => {
-                Failure::Unavailable(format!("no leader was found in time: {last}"))
-            }
-            last => named(shard, last),
-        }
-    }
-}
-
-/// The failure, saying which shard it is about. What is wrong with the request itself is wrong everywhere.
-fn named(shard: ShardId, failure: Failure) -> Failure {
-    let at = |text: String| format!("shard {shard}: {text}");
-    match failure {
-        Failure::NotFound(text) => Failure::NotFound(at(text)),
-        Failure::Stale(text) => Failure::Stale(at(text)),
-        Failure::Busy(text) => Failure::Busy(at(text)),
-        Failure::ReadOnly(text) => Failure::ReadOnly(at(text)),
-        Failure::Unavailable(text) => Failure::Unavailable(at(text)),
-        Failure::Unknown(text) => Failure::Unknown(at(text)),
-        Failure::Expired(text) => Failure::Expired(at(text)),
-        Failure::Precondition(text) => Failure::Precondition(at(text)),
-        Failure::Fault(text) => Failure::Fault(at(text)),
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failed(node: u64, failure: Failure) -> Failed {
-        Failed {
-            node: NodeId(node),
-            failure,
-            silent: None,
-            hasty: false,
-        }
-    }
-
-    #[test]
-    fn a_read_gives_up_only_when_every_replica_is_damaged() {
-        let damage = |node| failed(node, Failure::Fault("broken".to_owned()));
-        let mut read = Repeat::new(false);
-        // The others name the broken one as their leader until they have elected another.
-        for _ in 0..10 {
-            assert!(read.elsewhere(&damage(7), 3));
-        }
-        assert!(read.elsewhere(&damage(8), 3));
-        assert!(!read.elsewhere(&damage(9), 3));
-        assert!(
-            !Repeat::new(true).elsewhere(&damage(7), 3),
-            "a write is not tried elsewhere"
-        );
-    }
-
-    #[test]
-    fn a_write_left_with_a_silent_node_may_have_happened() {
-        let silent = Failed {
-            silent: Some(NodeId(7)),
-            ..failed(
-                8,
-                Failure::NotLeader {
-                    shard: 1,
-                    leader_node: 9,
-                },
-            )
-        };
-        let (mut write, mut read) = (Repeat::new(true), Repeat::new(false));
-        write.failed(&silent);
-        read.failed(&silent);
-        assert!(write.maybe_happened && !read.maybe_happened);
     }
 }

@@ -3,9 +3,10 @@
 //! had to. docs/operating/faults.md tells what the rows do and what they have shown.
 //!
 //! Reading order: [`rows`] is the table; [`run`] is one repeat of a row; [`stage`] the cluster and what is done to it, with
-//! `network`, `disks` and `damage` for what the machine lends; [`load`] what happens meanwhile, in three streams (`hot`, `probes`,
+//! `network`, `disks`, `clock` and `damage` for what the machine lends; [`load`] what happens meanwhile, in three streams (`hot`, `probes`,
 //! `queries`); [`history`] the checker; [`figures`] and [`table`] what is told of it.
 
+mod clock;
 pub mod damage;
 mod disks;
 pub mod figures;

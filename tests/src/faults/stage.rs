@@ -1,12 +1,12 @@
 //! The cluster under fault, with what the machine has to lend for it: a network, disks, a clock. What a row does to it.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use granum_client::{Client, VectorField};
 use rand::rngs::StdRng;
 
+use super::clock::Clocks;
 use super::damage::FileKind;
 use super::disks::Disks;
 use super::load::{COLLECTION, DIMENSION, HOT, STATIC, document};
@@ -29,9 +29,6 @@ const SEAL_BYTES: u64 = 131_072;
 const DAMAGED_SEAL_BYTES: u64 = 524_288;
 /// Documents that are there to make segments.
 const FILLER: std::ops::Range<u64> = 10_000..16_000;
-/// Where Debian has libfaketime.
-const CLOCK_LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
 /// A cluster and its surroundings. Processes end before what they stand on: fields are dropped in this order.
 pub struct Stage {
     /// The processes.
@@ -40,7 +37,7 @@ pub struct Stage {
     pub client: Client,
     network: Option<Network>,
     disks: Option<Disks>,
-    clocks: Option<tempfile::TempDir>,
+    clocks: Option<Clocks>,
     /// What was seen of damage, a sentence each.
     pub notes: Vec<String>,
 }
@@ -70,17 +67,13 @@ impl Stage {
             _ => None,
         };
         let clocks = match row.fault {
-            Fault::Clock => Some(clocks().map_err(Unable)?),
+            Fault::Clock => Some(Clocks::make().map_err(Unable)?),
             _ => None,
         };
         // Small, so that seals, merges and purges of the log happen in a short run.
         let small = ["--log-segment-bytes=4194304", "--free-space-min-bytes=67108864"];
         let seal_bytes = if row.damages() { DAMAGED_SEAL_BYTES } else { SEAL_BYTES };
-        let environment = |node: usize| {
-            clocks
-                .as_ref()
-                .map(|folder| clock_environment(folder.path().join(node.to_string())))
-        };
+        let environment = |node: usize| clocks.as_ref().map(|clocks| clocks.environment(node));
         let layout = Layout {
             node_arguments: [
                 small.map(String::from).as_slice(),
@@ -190,7 +183,7 @@ impl Stage {
                 Fault::Cut(shape) => self.network()?.cut(node, shape)?,
                 Fault::Loss(percent) => self.network()?.lose(node, percent)?,
                 Fault::DiskFull(_) => self.disks()?.fill(node)?,
-                Fault::Clock => self.jump(node, 600)?,
+                Fault::Clock => self.clocks()?.jump(node, 600)?,
                 Fault::PowerLoss(_) | Fault::RollingRestart => {}
             }
         }
@@ -217,9 +210,9 @@ impl Stage {
     /// The fault is over.
     pub async fn lift(&mut self, row: &Row, struck: &mut Struck) -> Result<()> {
         if row.fault == Fault::Clock {
-            self.jump(struck.nodes[0], -600)?;
+            self.clocks()?.jump(struck.nodes[0], -600)?;
             tokio::time::sleep(row.hold).await;
-            self.jump(struck.nodes[0], 0)?;
+            self.clocks()?.jump(struck.nodes[0], 0)?;
         }
         for &node in &struck.nodes {
             match row.fault {
@@ -367,11 +360,8 @@ impl Stage {
         }
     }
 
-    fn jump(&self, node: usize, seconds: i64) -> Result<()> {
-        let folder = self.clocks.as_ref().context("the row has clocks")?;
-        let (file, next) = (folder.path().join(node.to_string()), folder.path().join("next"));
-        std::fs::write(&next, format!("{seconds:+}\n"))?;
-        Ok(std::fs::rename(next, file)?)
+    fn clocks(&self) -> Result<&Clocks> {
+        self.clocks.as_ref().context("the row has clocks")
     }
 
     fn network(&self) -> Result<&Network> {
@@ -381,27 +371,4 @@ impl Stage {
     fn disks(&self) -> Result<&Disks> {
         self.disks.as_ref().context("the row has disks")
     }
-}
-
-fn clocks() -> Result<tempfile::TempDir> {
-    if !std::path::Path::new(CLOCK_LIBRARY).exists() {
-        bail!("libfaketime is not installed");
-    }
-    let folder = tempfile::tempdir()?;
-    for node in 0..NODES {
-        std::fs::write(folder.path().join(node.to_string()), "+0\n")?;
-    }
-    Ok(folder)
-}
-
-/// A wall clock that follows the file; the monotonic one stays real.
-fn clock_environment(file: PathBuf) -> Vec<(String, String)> {
-    let pairs = [
-        ("LD_PRELOAD", CLOCK_LIBRARY.to_owned()),
-        ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-        ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ];
-    pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
