@@ -49,7 +49,7 @@ pub enum Fault {
 pub enum Whom {
     /// The node that leads the watched shard.
     Leader,
-    /// A node that does not.
+    /// A node that leads no shard.
     Follower,
     /// The leader and one more.
     Two,

@@ -49,11 +49,11 @@ pub async fn run(row: &Row, rounds: u32, seed: u64) -> Result<Ended> {
     let (mut windows, mut lost) = (Vec::new(), Vec::new());
     for _ in 0..rounds.min(row.rounds) {
         tokio::time::sleep(BEFORE).await;
-        let (shard, leader) = stage.watched().await?;
+        let watched = stage.watched().await?;
         let from_us = load.seen.now_us();
-        let mut struck = stage.strike(row, leader, &mut random).await?;
+        let mut struck = stage.strike(row, &watched, &mut random).await?;
         let mut window = Window {
-            shard: row.hits_leader().then_some(shard),
+            shard: row.hits_leader().then_some(watched.shard),
             from_us,
             struck_us: load.seen.now_us(),
             lifted_us: 0,

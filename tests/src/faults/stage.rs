@@ -23,6 +23,7 @@ const DOWN: Duration = Duration::from_secs(1);
 /// Words of a node's log that speak of damage.
 const SIGNS_OF_DAMAGE: [&str; 4] = ["damage", "checksum", "digest", "corrupt"];
 const SHARDS: u32 = 2;
+const _: () = assert!((SHARDS as usize) < NODES, "a node that leads none");
 /// Unsealed bytes that make a segment: little, so that a short run sees seals and merges.
 const SEAL_BYTES: u64 = 131_072;
 /// The same where files of segments are damaged: enough for rows that are worth a graph.
@@ -40,6 +41,16 @@ pub struct Stage {
     clocks: Option<Clocks>,
     /// What was seen of damage, a sentence each.
     pub notes: Vec<String>,
+}
+
+/// Roles before a fault.
+pub struct Watched {
+    /// The shard whose writes are watched.
+    pub shard: u64,
+    /// Who leads it.
+    pub leader: usize,
+    /// A node that leads no shard.
+    pub follower: usize,
 }
 
 /// Why a row can't be run here.
@@ -121,11 +132,11 @@ impl Stage {
         Ok(())
     }
 
-    /// The first shard and the node that leads it.
-    pub async fn watched(&self) -> Result<(u64, usize)> {
+    /// Who leads, and who doesn't.
+    pub async fn watched(&self) -> Result<Watched> {
         let began = Instant::now();
         loop {
-            if let Some(found) = self.leader().await {
+            if let Some(found) = self.leaders().await {
                 return Ok(found);
             }
             if began.elapsed() > HEAL_DEADLINE {
@@ -135,32 +146,39 @@ impl Stage {
         }
     }
 
-    async fn leader(&self) -> Option<(u64, usize)> {
+    async fn leaders(&self) -> Option<Watched> {
         let status = self.client.status().await.ok()?;
         let collection = status
             .collections
             .iter()
             .find(|collection| collection.name == COLLECTION)?;
-        let shard = collection.shards.iter().min_by_key(|shard| shard.id)?;
-        let mut leaders = shard
-            .replicas
-            .iter()
-            .filter(|replica| replica.leader && replica.reachable);
-        let (leader, None) = (leaders.next()?, leaders.next()) else {
-            return None;
-        };
-        let address = &status.nodes.iter().find(|node| node.id == leader.node)?.data_address;
-        let node = self
-            .cluster
-            .data_addresses()
-            .iter()
-            .position(|known| known == address)?;
-        Some((shard.id, node))
+        let addresses = self.cluster.data_addresses();
+        let mut leaders = Vec::new();
+        for shard in &collection.shards {
+            let mut leading = shard
+                .replicas
+                .iter()
+                .filter(|replica| replica.leader && replica.reachable);
+            let (leader, None) = (leading.next()?, leading.next()) else {
+                return None;
+            };
+            let address = &status.nodes.iter().find(|node| node.id == leader.node)?.data_address;
+            leaders.push((shard.id, addresses.iter().position(|known| known == address)?));
+        }
+        let (shard, leader) = *leaders.iter().min()?;
+        let idle = |node: &usize| leaders.iter().all(|(_, leads)| leads != node);
+        // Two shards on three nodes: there is always one.
+        let follower = (0..NODES).find(idle)?;
+        Some(Watched {
+            shard,
+            leader,
+            follower,
+        })
     }
 
-    /// Does to the cluster what the row says. The watched shard is led by `leader`.
-    pub async fn strike(&mut self, row: &Row, leader: usize, random: &mut StdRng) -> Result<Struck> {
-        let follower = (leader + 1) % NODES;
+    /// Does to the cluster what the row says.
+    pub async fn strike(&mut self, row: &Row, watched: &Watched, random: &mut StdRng) -> Result<Struck> {
+        let (leader, follower) = (watched.leader, watched.follower);
         let nodes = match row.fault {
             Fault::Kill(whom) | Fault::PowerLoss(whom) | Fault::DiskFull(whom) => match whom {
                 Whom::Leader => vec![leader],
