@@ -7,10 +7,10 @@
 mod founding;
 #[path = "cluster/full_disk.rs"]
 mod full_disk;
+#[path = "cluster/hanging.rs"]
+mod hanging;
 #[path = "cluster/leader_lost.rs"]
 mod leader_lost;
-#[path = "cluster/processes.rs"]
-mod processes;
 #[path = "cluster/replacing.rs"]
 mod replacing;
 #[path = "cluster/schema.rs"]
@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use granum_client::{Client, Document, ReadLevel, VectorField};
-use processes::{Cluster, eventually};
+use granum_tests::processes::{self, Cluster, eventually};
 
 const DIMENSION: u32 = 16;
 const BATCH: u64 = 50;

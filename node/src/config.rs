@@ -61,7 +61,7 @@ pub const SETTINGS: &[Setting] = &[
         "election_timeout_ms",
         "MS",
         "1000",
-        "Time without a leader before an election; the longest is twice this",
+        "Without a leader for one and a half to two times this, an election begins",
     ),
     setting("heartbeat_ms", "MS", "250", "Time between a leader's heartbeats"),
     setting("log_segment_bytes", "BYTES", "67108864", "Size of a file of the log"),

@@ -102,6 +102,12 @@ impl Cluster {
         .await
     }
 
+    /// The register's term, as a node has it.
+    fn term(&self, number: usize) -> u64 {
+        let register = self.nodes[number].as_ref().and_then(|node| node.holdings().register());
+        register.expect("it has a replica").group.status().term
+    }
+
     /// Writes one key through whichever node takes it.
     async fn put(&self, key: &str, value: &str) {
         let swap = Swap {
@@ -221,6 +227,21 @@ async fn all_that_was_acknowledged_is_there_after_all_nodes_restart() {
         cluster.restart(number).await;
     }
     cluster.check_keys(20).await;
+}
+
+/// The commit that it has written down may be older than what it had acknowledged: it learns that by an election only.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_led_before_a_restart_leads_only_when_elected_again() {
+    let mut cluster = Cluster::found(3).await;
+    cluster.all_announced().await;
+    let before = cluster.term(cluster.leader().await);
+    for number in 0..3 {
+        cluster.kill(number);
+    }
+    for number in 0..3 {
+        cluster.restart(number).await;
+    }
+    assert!(cluster.term(cluster.leader().await) > before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

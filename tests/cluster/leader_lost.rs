@@ -12,7 +12,7 @@ use crate::processes::{Cluster, eventually};
 use crate::{BATCH, all_caught_up, assert_all_there, create, document};
 
 /// Which node leads the only shard of `documents`.
-async fn leader(cluster: &Cluster, client: &Client) -> Option<usize> {
+pub async fn leader(cluster: &Cluster, client: &Client) -> Option<usize> {
     let status = client.status().await.ok()?;
     let shards = status.collections.iter().flat_map(|collection| &collection.shards);
     let leader = shards

@@ -1,5 +1,9 @@
-//! What holds the whole together? Nothing lives in this library: the tests beside it do, each a binary of its own.
+//! What holds the whole together? The tests beside this library do, each a binary of its own; here is what they share.
 //!
 //! `tidy` reads the tree as text and holds it to the house rules; `cluster` starts real processes of the binary `granum`
-//! and kills them; `python/` is run by pytest against the same binary; `acceptance/` is run by hand on real data.
+//! ([`processes`]) and kills them; `faults` does so under load, checks the history and counts ([`faults`], also the program
+//! of that name); `python/` is run by pytest against the same binary; `acceptance/` is run by hand on real data.
 #![warn(missing_docs)]
+
+pub mod faults;
+pub mod processes;

@@ -20,15 +20,15 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::health::Health;
 use super::hedge::Hedge;
 use super::plan::{self, Wanted};
+use super::repeat::{Failed, Repeat, named};
 use super::rpc::ShardRpc;
-use crate::backoff::Backoff;
 use crate::map::Shard;
 use crate::map::store::Store;
 use crate::metrics::{Metrics, class};
 use crate::pool::{Pool, failure_of};
 
-/// Hints followed in a row without a pause: more than that is an election, which takes its time.
-const HINTS_MAX: u32 = 3;
+/// A node that has said nothing for so long may be gone, though its connections stand: another one is asked as well.
+const SILENCE: Duration = Duration::from_millis(500);
 /// One attempt may take this share of what is left of the deadline, if that is more than `attempt_timeout_ms`.
 const ATTEMPT_SHARE: u32 = 3;
 
@@ -48,12 +48,6 @@ pub(crate) struct Caller {
     hedge: Hedge,
     attempt_timeout: Duration,
     turn: AtomicUsize,
-}
-
-/// An attempt that failed, and where.
-struct Failed {
-    node: NodeId,
-    failure: Failure,
 }
 
 impl Caller {
@@ -106,9 +100,9 @@ impl Caller {
                 Err(failed) => failed,
             };
             self.learn(&shard, &failed);
-            repeat.failed(&failed.failure);
+            repeat.failed(&failed);
             let pause = match failed.failure.retry() {
-                Retry::Never if repeat.elsewhere(&failed.failure, &shard) => false,
+                Retry::Never if repeat.elsewhere(&failed, shard.record.replicas.len()) => false,
                 Retry::Never => return Err(named(id, failed.failure)),
                 Retry::Leader => !repeat.follow(&failed.failure, &shard, &mut waiting),
                 Retry::Map => {
@@ -145,11 +139,11 @@ impl Caller {
         let nodes: Vec<NodeId> = shard.nodes().collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let suspect = |node| self.health.suspect(node, now);
+        let suspect = |node| self.health.avoided(node, shard.id, now);
         plan::order(&nodes, wanted, self.health.leader(shard.id), suspect, turn).into()
     }
 
-    /// Asks the first of `waiting`; if any replica may answer and it is slow, the next one too.
+    /// Asks the first of `waiting`; if it is slow, another one too.
     async fn attempt<R: ShardRpc>(
         &self,
         shard: &Shard,
@@ -161,17 +155,22 @@ impl Caller {
         let first = waiting
             .pop_front()
             .expect("a shard has replicas, and they were just listed");
+        if level.map_or(Wanted::Leader, plan::wanted) == Wanted::Leader {
+            return self.attempt_leader(shard, request, level, first, budget).await;
+        }
         let mut asking = pin!(self.ask(shard, request, level, first, budget));
-        if level.map_or(Wanted::Leader, plan::wanted) == Wanted::Leader || waiting.is_empty() {
+        if waiting.is_empty() {
             return asking.await;
         }
         let begun = Instant::now();
-        if let Ok(answered) = timeout(self.hedge.delay(), &mut asking).await {
-            self.hedge.took(begun.elapsed());
-            return answered;
+        let delay = self.hedge.delay();
+        let mut answered = timeout(delay, &mut asking).await.ok();
+        let mut silent = false;
+        if answered.is_none() && !self.hedge.affordable() {
+            answered = timeout(SILENCE.saturating_sub(delay), &mut asking).await.ok();
+            silent = answered.is_none();
         }
-        if !self.hedge.affordable() {
-            let answered = asking.await;
+        if let Some(answered) = answered {
             self.hedge.took(begun.elapsed());
             return answered;
         }
@@ -184,12 +183,60 @@ impl Caller {
                 Err(_) => asking_second.await,
             },
             answered = &mut asking_second => match answered {
-                Ok(reply) => Ok(reply),
+                Ok(reply) => {
+                    if silent {
+                        self.health.failed(first, Instant::now());
+                    }
+                    Ok(reply)
+                }
                 Err(_) => asking.await,
             },
         };
         self.hedge.took(begun.elapsed());
         answered
+    }
+
+    /// Asks the leader, which `first` is thought to be. While it says nothing, the others are asked in turn, with the same request
+    /// id: who leads has its effect once, and who doesn't says who does.
+    async fn attempt_leader<R: ShardRpc>(
+        &self,
+        shard: &Shard,
+        request: &R,
+        level: Option<&ReadLevel>,
+        first: NodeId,
+        budget: Budget,
+    ) -> Result<R::Reply, Failed> {
+        let mut asking = pin!(self.ask(shard, request, level, first, budget));
+        let others: Vec<NodeId> = shard.nodes().filter(|&node| node != first).collect();
+        for &other in others.iter().cycle() {
+            if let Ok(answered) = timeout(SILENCE, &mut asking).await {
+                return answered;
+            }
+            let answered = tokio::select! {
+                answered = &mut asking => return answered,
+                answered = self.ask(shard, request, level, other, budget) => answered,
+            };
+            match answered {
+                Err(failed) => {
+                    let Failure::NotLeader { leader_node, .. } = failed.failure else {
+                        continue;
+                    };
+                    // Nobody, or still the silent one: it is waited for.
+                    if leader_node == 0 || leader_node == first.0 {
+                        continue;
+                    }
+                    return Err(Failed {
+                        silent: Some(first),
+                        ..failed
+                    });
+                }
+                Ok(reply) => {
+                    self.health.failed(first, Instant::now());
+                    return Ok(reply);
+                }
+            }
+        }
+        asking.await
     }
 
     /// One call to one node.
@@ -222,7 +269,12 @@ impl Caller {
                 }
                 Ok(reply)
             }
-            Err(failure) => Err(Failed { node, failure }),
+            Err(failure) => Err(Failed {
+                node,
+                hasty: patience < SILENCE && matches!(failure, Failure::Unknown(_)),
+                failure,
+                silent: None,
+            }),
         }
     }
 
@@ -242,7 +294,18 @@ impl Caller {
 
     /// What a failure says about nodes and leaders.
     fn learn(&self, shard: &Shard, failed: &Failed) {
+        if let Some(silent) = failed.silent {
+            self.health.failed(silent, Instant::now());
+        }
         match failed.failure {
+            _ if failed.hasty => {}
+            Failure::NoReplica { .. } => {
+                self.health.lacks(failed.node, shard.id, Instant::now());
+                if self.health.leader(shard.id) == Some(failed.node) {
+                    self.health.leads(shard.id, None);
+                }
+            }
+            Failure::Fault(_) if self.health.leader(shard.id) == Some(failed.node) => self.health.leads(shard.id, None),
             Failure::Unavailable(_) | Failure::Unknown(_) => {
                 self.health.failed(failed.node, Instant::now());
                 if self.health.leader(shard.id) == Some(failed.node) {
@@ -256,82 +319,5 @@ impl Caller {
             }
             _ => self.health.answered(failed.node),
         }
-    }
-}
-
-/// What has been tried.
-struct Repeat {
-    writes: bool,
-    maybe_happened: bool,
-    hints: u32,
-    faults: usize,
-    backoff: Backoff,
-}
-
-impl Repeat {
-    fn new(writes: bool) -> Self {
-        Repeat {
-            writes,
-            maybe_happened: false,
-            hints: 0,
-            faults: 0,
-            backoff: Backoff::new(),
-        }
-    }
-
-    /// Whether a read that met damage may find another replica intact.
-    fn elsewhere(&mut self, failure: &Failure, shard: &Shard) -> bool {
-        self.faults += usize::from(matches!(failure, Failure::Fault(_)));
-        !self.writes && matches!(failure, Failure::Fault(_)) && self.faults < shard.record.replicas.len()
-    }
-
-    fn failed(&mut self, failure: &Failure) {
-        self.maybe_happened |= self.writes && matches!(failure, Failure::Unknown(_));
-    }
-
-    /// Puts the leader that a failure names in front. `false`: there is none to follow, or it was tried often enough.
-    fn follow(&mut self, failure: &Failure, shard: &Shard, waiting: &mut VecDeque<NodeId>) -> bool {
-        let Failure::NotLeader { leader_node, .. } = *failure else {
-            return false;
-        };
-        let leader = NodeId(leader_node);
-        if self.hints >= HINTS_MAX || shard.replica_on(leader).is_none() {
-            self.hints = 0;
-            return false;
-        }
-        self.hints += 1;
-        waiting.retain(|&node| node != leader);
-        waiting.push_front(leader);
-        true
-    }
-
-    /// The deadline is near: what the caller is told.
-    fn gave_up(&self, shard: ShardId, last: Failure) -> Failure {
-        if self.maybe_happened {
-            return Failure::Unknown(format!("shard {shard}: it may have happened; at last: {last}"));
-        }
-        match last {
-            Failure::NotLeader { .. } | Failure::WrongEpoch { .. } | Failure::NoReplica { .. } => {
-                Failure::Unavailable(format!("no leader was found in time: {last}"))
-            }
-            last => named(shard, last),
-        }
-    }
-}
-
-/// The failure, saying which shard it is about. What is wrong with the request itself is wrong everywhere.
-fn named(shard: ShardId, failure: Failure) -> Failure {
-    let at = |text: String| format!("shard {shard}: {text}");
-    match failure {
-        Failure::NotFound(text) => Failure::NotFound(at(text)),
-        Failure::Stale(text) => Failure::Stale(at(text)),
-        Failure::Busy(text) => Failure::Busy(at(text)),
-        Failure::ReadOnly(text) => Failure::ReadOnly(at(text)),
-        Failure::Unavailable(text) => Failure::Unavailable(at(text)),
-        Failure::Unknown(text) => Failure::Unknown(at(text)),
-        Failure::Expired(text) => Failure::Expired(at(text)),
-        Failure::Precondition(text) => Failure::Precondition(at(text)),
-        Failure::Fault(text) => Failure::Fault(at(text)),
-        other => other,
     }
 }

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 const AVOID_FIRST: Duration = Duration::from_millis(200);
 /// Longest time a node is avoided.
 const AVOID_LONGEST: Duration = Duration::from_secs(5);
-/// Most shards whose leaders are remembered.
+/// How long a node is not asked for a shard after it said that it has no replica of it, though the map says so.
+const ABSENT: Duration = Duration::from_secs(5);
+/// Most shards whose leaders, or absences, are remembered.
 const LEADERS_MAX: usize = 300_000;
 
 /// What was learned from answers.
@@ -20,6 +22,8 @@ const LEADERS_MAX: usize = 300_000;
 pub(crate) struct Health {
     nodes: Mutex<HashMap<NodeId, Failing>>,
     leaders: Mutex<HashMap<ShardId, NodeId>>,
+    /// Until when a node is avoided for a shard.
+    absent: Mutex<HashMap<(ShardId, NodeId), Instant>>,
 }
 
 struct Failing {
@@ -48,10 +52,25 @@ impl Health {
             .remove(&node);
     }
 
-    /// Whether a node is better avoided at `now`.
-    pub fn suspect(&self, node: NodeId, now: Instant) -> bool {
+    /// Whether a node is better avoided at `now`, whatever for.
+    fn suspect(&self, node: NodeId, now: Instant) -> bool {
         let nodes = self.nodes.lock().expect("nothing panics while holding it");
         nodes.get(&node).is_some_and(|failing| now < failing.avoid_until)
+    }
+
+    /// A node said at `now` that it has no replica of a shard: it is new, or damaged.
+    pub fn lacks(&self, node: NodeId, shard: ShardId, now: Instant) {
+        let mut absent = self.absent.lock().expect("nothing panics while holding it");
+        if absent.len() >= LEADERS_MAX {
+            absent.clear();
+        }
+        absent.insert((shard, node), now + ABSENT);
+    }
+
+    /// Whether a node is better avoided at `now` for a shard.
+    pub fn avoided(&self, node: NodeId, shard: ShardId, now: Instant) -> bool {
+        let absent = self.absent.lock().expect("nothing panics while holding it");
+        absent.get(&(shard, node)).is_some_and(|until| now < *until) || self.suspect(node, now)
     }
 
     /// Who is thought to lead a shard.
@@ -93,5 +112,14 @@ mod tests {
         assert!(health.suspect(node, nearly) && !health.suspect(node, now + AVOID_LONGEST));
         health.answered(node);
         assert!(!health.suspect(node, now));
+    }
+
+    #[tokio::test]
+    async fn a_node_without_a_replica_is_avoided_for_that_shard_only() {
+        let (health, node, now) = (Health::default(), NodeId(1), Instant::now());
+        health.lacks(node, ShardId(7), now);
+        health.answered(node);
+        assert!(health.avoided(node, ShardId(7), now) && !health.avoided(node, ShardId(8), now));
+        assert!(!health.avoided(node, ShardId(7), now + ABSENT));
     }
 }

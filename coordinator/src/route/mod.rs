@@ -1,11 +1,12 @@
 //! From a call on a shard to an answer of one of its replicas.
 //!
 //! `plan` (pure): which replicas, in which order. `call`: sends, repeats what may be repeated, follows hints, keeps the
-//! deadline. `rpc`: the calls there are. `health`: which nodes failed lately, and who led. `hedge`: when a second replica
+//! deadline. `repeat`: what its attempts have taught. `rpc`: the calls there are. `health`: which nodes failed lately, and who led. `hedge`: when a second replica
 //! is asked because the first is slow.
 
 pub(crate) mod call;
 pub(crate) mod health;
 pub(crate) mod hedge;
 pub(crate) mod plan;
+mod repeat;
 pub(crate) mod rpc;

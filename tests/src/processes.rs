@@ -1,9 +1,9 @@
-//! Real processes for the cluster tests: start, kill, terminate, start again on the same directory and ports.
+//! Real processes for the tests: start, kill, stop, terminate, start again on the same directory and ports.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use granum_client::Client;
 
-const NODES: usize = 3;
-const COORDINATORS: usize = 2;
+/// Nodes of a cluster.
+pub const NODES: usize = 3;
+/// Coordinators of a cluster.
+pub const COORDINATORS: usize = 2;
 /// A debug build on a busy machine; a cluster is ready in a few seconds.
 const START_DEADLINE: Duration = Duration::from_secs(90);
 /// Below the ports that the system hands out by itself (net.ipv4.ip_local_port_range begins at 32768): while a killed process
@@ -24,10 +26,16 @@ const PORTS: Range<u16> = 15_000..32_000;
 pub struct Layout {
     /// Further arguments of every node.
     pub node_arguments: Vec<String>,
+    /// Further arguments of every coordinator.
+    pub coordinator_arguments: Vec<String>,
     /// Where each node's data directory is made; none: in a temporary folder.
     pub node_homes: Vec<PathBuf>,
     /// Nodes are told nothing of each other: somebody has to found the cluster.
     pub unfounded: bool,
+    /// Network namespace and address of each node; none: all on loopback.
+    pub node_hosts: Vec<(String, Ipv4Addr)>,
+    /// Variables of each node's environment; none: what this process has.
+    pub node_environment: Vec<Vec<(String, String)>>,
 }
 
 /// Three nodes and two coordinators, killed when dropped.
@@ -39,6 +47,10 @@ pub struct Cluster {
 
 struct Process {
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// Network namespace it lives in.
+    namespace: Option<String>,
+    host: Ipv4Addr,
     /// Data and Raft port of a node, HTTP and gRPC port of a coordinator.
     ports: [u16; 2],
     metrics: u16,
@@ -59,19 +71,30 @@ impl Cluster {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let ports = free_ports(3 * (NODES + COORDINATORS));
         let trio = |at: usize| [ports[3 * at], ports[3 * at + 1], ports[3 * at + 2]];
-        let addresses: Vec<String> = (0..NODES).map(|node| format!("127.0.0.1:{}", trio(node)[0])).collect();
+        let host = |node: usize| layout.node_hosts.get(node).map_or(Ipv4Addr::LOCALHOST, |host| host.1);
+        let addresses: Vec<String> = (0..NODES)
+            .map(|node| format!("{}:{}", host(node), trio(node)[0]))
+            .collect();
         let addresses = addresses.join(",");
         let nodes = (0..NODES).map(|node| {
             let home = layout.node_homes.get(node).map_or(directory.path(), PathBuf::as_path);
-            let mut process = Process::node(directory.path(), home, node, trio(node));
+            let mut process = Process::node(directory.path(), home, node, host(node), trio(node));
+            process.namespace = layout.node_hosts.get(node).map(|host| host.0.clone());
+            process.environment = layout.node_environment.get(node).cloned().unwrap_or_default();
             if !layout.unfounded {
                 process.arguments.push(format!("--bootstrap={addresses}"));
+            }
+            if process.namespace.is_some() {
+                process.arguments.push("--insecure".to_owned());
             }
             process.arguments.extend_from_slice(&layout.node_arguments);
             process
         });
-        let coordinators =
-            (0..COORDINATORS).map(|at| Process::coordinator(directory.path(), at, trio(NODES + at), &addresses));
+        let coordinators = (0..COORDINATORS).map(|at| {
+            let mut process = Process::coordinator(directory.path(), at, trio(NODES + at), &addresses);
+            process.arguments.extend_from_slice(&layout.coordinator_arguments);
+            process
+        });
         let mut cluster = Cluster {
             nodes: nodes.collect(),
             coordinators: coordinators.collect(),
@@ -96,7 +119,13 @@ impl Cluster {
     pub async fn add_node(&mut self) {
         let ports = free_ports(3);
         let (directory, number) = (self.directory.path(), self.nodes.len());
-        let mut node = Process::node(directory, directory, number, [ports[0], ports[1], ports[2]]);
+        let mut node = Process::node(
+            directory,
+            directory,
+            number,
+            Ipv4Addr::LOCALHOST,
+            [ports[0], ports[1], ports[2]],
+        );
         node.arguments
             .push(format!("--join={}", self.data_addresses().join(",")));
         node.start();
@@ -118,7 +147,7 @@ impl Cluster {
 
     /// Data addresses of all nodes.
     pub fn data_addresses(&self) -> Vec<String> {
-        let address = |node: &Process| format!("127.0.0.1:{}", node.ports[0]);
+        let address = |node: &Process| format!("{}:{}", node.host, node.ports[0]);
         self.nodes.iter().map(address).collect()
     }
 
@@ -159,6 +188,33 @@ impl Cluster {
         self.nodes[node].signal("STOP");
     }
 
+    /// SIGCONT: a stopped node goes on as if nothing had been.
+    pub fn continue_node(&mut self, node: usize) {
+        self.nodes[node].signal("CONT");
+    }
+
+    /// Whether a node was started and has not ended by itself.
+    pub fn node_runs(&mut self, node: usize) -> bool {
+        let child = self.nodes[node].child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Returns when a started node is ready.
+    pub async fn node_ready(&self, node: usize) {
+        self.nodes[node].wait_ready().await;
+    }
+
+    /// What a node has said so far.
+    pub fn node_log(&self, node: usize) -> String {
+        self.nodes[node].log()
+    }
+
+    /// Where a node keeps everything.
+    pub fn node_data(&self, node: usize) -> PathBuf {
+        let argument = self.nodes[node].arguments[1].strip_prefix("--data-dir=");
+        argument.map(PathBuf::from).expect("the second argument of a node")
+    }
+
     /// SIGKILL.
     pub fn kill_coordinator(&mut self, coordinator: usize) {
         self.coordinators[coordinator].kill();
@@ -181,17 +237,20 @@ impl Cluster {
 }
 
 impl Process {
-    fn node(directory: &Path, home: &Path, node: usize, [data, raft, metrics]: [u16; 3]) -> Process {
+    fn node(directory: &Path, home: &Path, node: usize, host: Ipv4Addr, [data, raft, metrics]: [u16; 3]) -> Process {
         let name = format!("node{node}");
         let arguments = vec![
             "node".to_owned(),
             format!("--data-dir={}", home.join(&name).display()),
-            format!("--listen-data=127.0.0.1:{data}"),
-            format!("--listen-raft=127.0.0.1:{raft}"),
-            format!("--listen-metrics=127.0.0.1:{metrics}"),
+            format!("--listen-data={host}:{data}"),
+            format!("--listen-raft={host}:{raft}"),
+            format!("--listen-metrics={host}:{metrics}"),
         ];
         Process {
             arguments,
+            environment: Vec::new(),
+            namespace: None,
+            host,
             ports: [data, raft],
             metrics,
             log: directory.join(format!("{name}.log")),
@@ -210,6 +269,9 @@ impl Process {
         let log = directory.join(format!("coordinator{at}.log"));
         Process {
             arguments,
+            environment: Vec::new(),
+            namespace: None,
+            host: Ipv4Addr::LOCALHOST,
             ports: [http, grpc],
             metrics,
             log,
@@ -224,9 +286,18 @@ impl Process {
             .append(true)
             .open(&self.log)
             .expect("a log file");
-        let mut command = Command::new(binary());
+        // nsenter becomes the binary: the child is the node itself.
+        let mut command = match &self.namespace {
+            Some(name) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net=/run/netns/{name}")).arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
         command
             .args(&self.arguments)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -234,7 +305,7 @@ impl Process {
     }
 
     async fn wait_ready(&self) {
-        let url = SocketAddr::from(([127, 0, 0, 1], self.metrics));
+        let url = SocketAddr::from((self.host, self.metrics));
         let started = Instant::now();
         while !is_ready(url) {
             assert!(
@@ -248,7 +319,7 @@ impl Process {
     }
 
     fn kill(&mut self) {
-        let mut child = self.child.take().expect("a running process");
+        let mut child = self.child.take().expect("a process that was started");
         child.kill().expect("SIGKILL is delivered");
         child.wait().expect("a killed process ends");
     }
@@ -298,13 +369,14 @@ pub async fn eventually(what: &str, deadline: Duration, condition: impl AsyncFn(
 }
 
 /// The binary under test.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("GRANUM_BIN") {
         return path.into();
     }
-    let test = std::env::current_exe().expect("a path");
-    let beside = test.parent().and_then(Path::parent).map(|target| target.join("granum"));
-    let path = beside.filter(|path| path.exists());
+    let running = std::env::current_exe().expect("a path");
+    // Tests run from a folder of the target folder, programs from itself.
+    let folders = running.ancestors().skip(1).take(2);
+    let path = folders.map(|folder| folder.join("granum")).find(|path| path.exists());
     path.expect("the binary granum is not in the target folder: cargo build -p granum")
 }
 

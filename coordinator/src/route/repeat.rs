@@ -1,0 +1,153 @@
+//! What the attempts of one call have taught: whether another replica may help, whether a write may have happened, and what the
+//! caller is told when time is up.
+
+use std::collections::{HashSet, VecDeque};
+
+use granum_model::{NodeId, ShardId};
+use granum_proto::status::Failure;
+
+use crate::backoff::Backoff;
+use crate::map::Shard;
+
+/// Hints followed in a row without a pause: more than that is an election, which takes its time.
+const HINTS_MAX: u32 = 3;
+/// An attempt that failed, and where.
+pub(super) struct Failed {
+    pub node: NodeId,
+    pub failure: Failure,
+    /// A node was asked before that has said nothing, and may do yet what it was told.
+    pub silent: Option<NodeId>,
+    /// It had so little time that its silence says nothing about the node.
+    pub hasty: bool,
+}
+
+/// What has been tried.
+pub(super) struct Repeat {
+    writes: bool,
+    maybe_happened: bool,
+    hints: u32,
+    /// Nodes whose replica is damaged.
+    damaged: HashSet<NodeId>,
+    pub backoff: Backoff,
+}
+
+impl Repeat {
+    pub fn new(writes: bool) -> Self {
+        Repeat {
+            writes,
+            maybe_happened: false,
+            hints: 0,
+            damaged: HashSet::new(),
+            backoff: Backoff::new(),
+        }
+    }
+
+    /// Whether a read that met damage may find another of so many replicas intact, now or when it leads.
+    pub fn elsewhere(&mut self, failed: &Failed, replicas: usize) -> bool {
+        if self.writes || !matches!(failed.failure, Failure::Fault(_)) {
+            return false;
+        }
+        self.damaged.insert(failed.node);
+        self.damaged.len() < replicas
+    }
+
+    pub fn failed(&mut self, failed: &Failed) {
+        let maybe = failed.silent.is_some() || matches!(failed.failure, Failure::Unknown(_));
+        self.maybe_happened |= self.writes && maybe;
+    }
+
+    /// Puts the leader that a failure names in front. `false`: there is none to follow, it is damaged, or was tried often enough.
+    pub fn follow(&mut self, failure: &Failure, shard: &Shard, waiting: &mut VecDeque<NodeId>) -> bool {
+        let Failure::NotLeader { leader_node, .. } = *failure else {
+            return false;
+        };
+        let leader = NodeId(leader_node);
+        let damaged = self.damaged.contains(&leader);
+        if self.hints >= HINTS_MAX || damaged || shard.replica_on(leader).is_none() {
+            self.hints = 0;
+            return false;
+        }
+        self.hints += 1;
+        waiting.retain(|&node| node != leader);
+        waiting.push_front(leader);
+        true
+    }
+
+    /// The deadline is near: what the caller is told.
+    pub fn gave_up(&self, shard: ShardId, last: Failure) -> Failure {
+        if self.maybe_happened {
+            return Failure::Unknown(format!("shard {shard}: it may have happened; at last: {last}"));
+        }
+        match last {
+            Failure::NotLeader { .. } | Failure::WrongEpoch { .. } | Failure::NoReplica { .. } => {
+                Failure::Unavailable(format!("no leader was found in time: {last}"))
+            }
+            last => named(shard, last),
+        }
+    }
+}
+
+/// The failure, saying which shard it is about. What is wrong with the request itself is wrong everywhere.
+pub(super) fn named(shard: ShardId, failure: Failure) -> Failure {
+    let at = |text: String| format!("shard {shard}: {text}");
+    match failure {
+        Failure::NotFound(text) => Failure::NotFound(at(text)),
+        Failure::Stale(text) => Failure::Stale(at(text)),
+        Failure::Busy(text) => Failure::Busy(at(text)),
+        Failure::ReadOnly(text) => Failure::ReadOnly(at(text)),
+        Failure::Unavailable(text) => Failure::Unavailable(at(text)),
+        Failure::Unknown(text) => Failure::Unknown(at(text)),
+        Failure::Expired(text) => Failure::Expired(at(text)),
+        Failure::Precondition(text) => Failure::Precondition(at(text)),
+        Failure::Fault(text) => Failure::Fault(at(text)),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(node: u64, failure: Failure) -> Failed {
+        Failed {
+            node: NodeId(node),
+            failure,
+            silent: None,
+            hasty: false,
+        }
+    }
+
+    #[test]
+    fn a_read_gives_up_only_when_every_replica_is_damaged() {
+        let damage = |node| failed(node, Failure::Fault("broken".to_owned()));
+        let mut read = Repeat::new(false);
+        // The others name the broken one as their leader until they have elected another.
+        for _ in 0..10 {
+            assert!(read.elsewhere(&damage(7), 3));
+        }
+        assert!(read.elsewhere(&damage(8), 3));
+        assert!(!read.elsewhere(&damage(9), 3));
+        assert!(
+            !Repeat::new(true).elsewhere(&damage(7), 3),
+            "a write is not tried elsewhere"
+        );
+    }
+
+    #[test]
+    fn a_write_left_with_a_silent_node_may_have_happened() {
+        let silent = Failed {
+            silent: Some(NodeId(7)),
+            ..failed(
+                8,
+                Failure::NotLeader {
+                    shard: 1,
+                    leader_node: 9,
+                },
+            )
+        };
+        let (mut write, mut read) = (Repeat::new(true), Repeat::new(false));
+        write.failed(&silent);
+        read.failed(&silent);
+        assert!(write.maybe_happened && !read.maybe_happened);
+    }
+}

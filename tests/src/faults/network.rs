@@ -1,0 +1,130 @@
+//! A network of namespaces: one for each node, joined by veth to a bridge, where this process and the coordinators are. nftables
+//! in a node's namespace drops what the fault says. All of it is gone when dropped.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
+
+use super::shell::{run, run_with_input};
+use crate::processes::NODES;
+
+/// Namespaces, links and a bridge, of a name that nobody else has.
+pub struct Network {
+    name: String,
+    /// Namespace and address of each node.
+    pub hosts: Vec<(String, Ipv4Addr)>,
+}
+
+/// What does not get through.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shape {
+    /// Nothing, from and to anybody.
+    Alone,
+    /// Nothing between it and the other nodes; coordinators reach it.
+    FromNodes,
+    /// It hears nothing from the other nodes; they hear it.
+    Deaf,
+    /// The other nodes hear nothing from it; it hears them.
+    Mute,
+    /// Nothing between it and one other; both reach the third.
+    OnePair,
+}
+
+impl Network {
+    /// Makes it; an error where this process may not, or a tool is missing.
+    pub fn make() -> Result<Network> {
+        let mark: u16 = rand::random();
+        let [high, low] = mark.to_be_bytes();
+        let (middle, name) = (128 + high % 100, format!("gf{mark:04x}"));
+        let hosts = (0..NODES).map(|node| {
+            (
+                format!("{name}n{node}"),
+                Ipv4Addr::new(10, middle, low, 10 + node as u8),
+            )
+        });
+        // Dropped, and so undone, where a later step fails.
+        let network = Network {
+            hosts: hosts.collect(),
+            name,
+        };
+        run("nft", &["--version"]).context("nftables is not installed")?;
+        let bridge = network.name.as_str();
+        run("ip", &["link", "add", bridge, "type", "bridge"])?;
+        run(
+            "ip",
+            &["addr", "add", &format!("10.{middle}.{low}.1/24"), "dev", bridge],
+        )?;
+        run("ip", &["link", "set", bridge, "up"])?;
+        for (node, (namespace, address)) in network.hosts.iter().enumerate() {
+            let (outside, inside) = (format!("{bridge}v{node}"), "eth0");
+            run("ip", &["netns", "add", namespace])?;
+            run(
+                "ip",
+                &[
+                    "link", "add", &outside, "type", "veth", "peer", "name", inside, "netns", namespace,
+                ],
+            )?;
+            run("ip", &["link", "set", &outside, "master", bridge, "up"])?;
+            run(
+                "ip",
+                &["-n", namespace, "addr", "add", &format!("{address}/24"), "dev", inside],
+            )?;
+            run("ip", &["-n", namespace, "link", "set", inside, "up"])?;
+            run("ip", &["-n", namespace, "link", "set", "lo", "up"])?;
+            network.heal(node)?;
+        }
+        Ok(network)
+    }
+
+    /// Cuts a node off.
+    pub fn cut(&self, node: usize, shape: Shape) -> Result<()> {
+        let others = (0..NODES).filter(|other| *other != node);
+        let others: Vec<String> = others.map(|other| self.hosts[other].1.to_string()).collect();
+        let (all, one) = (others.join(", "), &others[0]);
+        let (hears, says) = match shape {
+            Shape::Alone => ("drop".to_owned(), "drop".to_owned()),
+            Shape::FromNodes => (
+                format!("ip saddr {{ {all} }} drop"),
+                format!("ip daddr {{ {all} }} drop"),
+            ),
+            Shape::Deaf => (format!("ip saddr {{ {all} }} drop"), String::new()),
+            Shape::Mute => (String::new(), format!("ip daddr {{ {all} }} drop")),
+            Shape::OnePair => (format!("ip saddr {one} drop"), format!("ip daddr {one} drop")),
+        };
+        self.rules(node, &hears, &says)
+    }
+
+    /// Loses so many of a hundred packets that a node is sent, from anybody.
+    pub fn lose(&self, node: usize, percent: u32) -> Result<()> {
+        self.rules(node, &format!("numgen random mod 100 < {percent} drop"), "")
+    }
+
+    /// Everything gets through again.
+    pub fn heal(&self, node: usize) -> Result<()> {
+        self.rules(node, "", "")
+    }
+
+    fn rules(&self, node: usize, hears: &str, says: &str) -> Result<()> {
+        let rules = format!(
+            "flush ruleset\n\
+             table inet faults {{\n\
+             chain hears {{ type filter hook input priority 0; policy accept; iif != \"lo\" jump dropped_in; }}\n\
+             chain says {{ type filter hook output priority 0; policy accept; oif != \"lo\" jump dropped_out; }}\n\
+             chain dropped_in {{\n{hears}\n}}\n\
+             chain dropped_out {{\n{says}\n}}\n\
+             }}\n"
+        );
+        let namespace = &self.hosts[node].0;
+        run_with_input("ip", &["netns", "exec", namespace, "nft", "-f", "-"], &rules).map(drop)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // What was not made can't be removed, and is not missed. A namespace takes its end of the link with it.
+        for (namespace, _) in &self.hosts {
+            let _ = run("ip", &["netns", "del", namespace]);
+        }
+        let _ = run("ip", &["link", "del", &self.name]);
+    }
+}
