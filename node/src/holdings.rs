@@ -4,17 +4,17 @@
 //! it is removed. So a half-dropped replica can't come back with its votes forgotten: what is not in the file is swept
 //! away at the next start. One change runs at a time.
 
+mod supervise;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use granum_model::ids::REGISTER;
 use granum_model::{ReplicaId, ShardId};
 use granum_proto::internal::{DropReplicaRequest, EnsureReplicaRequest, Member};
 use granum_proto::status::Failure;
-use tokio_util::sync::CancellationToken;
 
 use crate::disk::SharedDisk;
 use crate::identity::{Directory, DirectoryError, Identity};
@@ -24,9 +24,6 @@ use crate::shard::{self, RegisterMachine, ShardMachine};
 
 /// Replicas opened at once when a node starts.
 const OPENING_MAX: usize = 8;
-/// How long a replica that stopped is left alone before it is opened again, and one that met a fault before all of its files
-/// are looked at.
-const RESTART_PAUSE: Duration = Duration::from_secs(10);
 /// Most replicas of a node: idle groups cost heartbeats.
 pub const REPLICAS_MAX: usize = 4096;
 
@@ -132,26 +129,6 @@ impl Holdings {
     pub fn unopened(&self, shard: u64) -> Option<String> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get(&shard).map(|unopened| unopened.why.to_string())
-    }
-
-    /// What of a replica's log or files is damaged, as far as is known: opening it again does not help, it must be replaced.
-    pub fn damage(&self, record: &EnsureReplicaRequest) -> Option<String> {
-        let (shard, replica) = (record.shard, record.replica);
-        let in_log = self.groups.log().damage(shard);
-        let at_opening = || {
-            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            let unopened = failed.get(&shard).filter(|unopened| unopened.is_damaged)?;
-            Some(unopened.why.to_string())
-        };
-        let in_files = || {
-            let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-            damaged.get(&(shard, replica)).cloned()
-        };
-        let while_running = || {
-            let status = self.groups.group(ShardId(shard))?.status();
-            status.is_damaged.then_some(status.fault)
-        };
-        in_log.or_else(at_opening).or_else(in_files).or_else(while_running)
     }
 
     /// Whether every replica of this node is open.
@@ -414,50 +391,5 @@ impl Holdings {
         .await?
         .map_err(|error| Failure::Fault(error.to_string()))?;
         Ok(true)
-    }
-
-    /// Reads all files of replicas that met a fault, and notes what is damaged.
-    async fn look_at_suspects(&self) {
-        for replica in self.context.replicas.all() {
-            if !replica.is_suspect.swap(false, Ordering::AcqRel) {
-                continue;
-            }
-            let (shard, id) = (replica.birth.shard, replica.birth.replica);
-            let looked_at = blocking(move || replica.machine.find_damage()).await;
-            match looked_at {
-                Ok(Ok(None)) | Err(_) => {}
-                Ok(Ok(Some(damage))) => {
-                    tracing::error!(shard, damage, "a replica's files are damaged: it must be replaced");
-                    let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-                    damaged.insert((shard, id), damage);
-                }
-                Ok(Err(fault)) => tracing::warn!(shard, %fault, "a replica's files can't be looked at"),
-            }
-        }
-    }
-
-    /// Opens again what has stopped or could not be opened, until `stop`.
-    pub async fn supervise(self: Arc<Self>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                _ = stop.cancelled() => return,
-                _ = tokio::time::sleep(RESTART_PAUSE) => {}
-            }
-            self.look_at_suspects().await;
-            let _changing = self.changing.lock().await;
-            for record in self.directory.identity().replicas {
-                let shard = record.shard;
-                let fault = self.groups.group(ShardId(shard)).map(|group| group.status().fault);
-                let why = match fault {
-                    Some(fault) if fault.is_empty() => continue,
-                    fault => fault.unwrap_or_else(|| "it could not be opened".into()),
-                };
-                self.close(shard).await;
-                match self.open(record).await {
-                    Ok(()) => tracing::warn!(shard, why, "a replica that had stopped runs again"),
-                    Err(why) => tracing::warn!(shard, %why, "a replica stays stopped"),
-                }
-            }
-        }
     }
 }

@@ -6,4 +6,5 @@
 #![warn(missing_docs)]
 
 pub mod faults;
+mod ports;
 pub mod processes;

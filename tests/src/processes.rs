@@ -1,15 +1,15 @@
 //! Real processes for the tests: start, kill, stop, terminate, start again on the same directory and ports.
 
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::ops::Range;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use granum_client::Client;
+
+use crate::ports::free_ports;
 
 /// Nodes of a cluster.
 pub const NODES: usize = 3;
@@ -17,9 +17,6 @@ pub const NODES: usize = 3;
 pub const COORDINATORS: usize = 2;
 /// A debug build on a busy machine; a cluster is ready in a few seconds.
 const START_DEADLINE: Duration = Duration::from_secs(90);
-/// Below the ports that the system hands out by itself (net.ipv4.ip_local_port_range begins at 32768): while a killed process
-/// is down, no outgoing connection and no port 0 of anybody takes the port that it will listen at again.
-const PORTS: Range<u16> = 15_000..32_000;
 
 /// How a cluster differs from the usual one.
 #[derive(Default)]
@@ -378,24 +375,6 @@ pub fn binary() -> PathBuf {
     let folders = running.ancestors().skip(1).take(2);
     let path = folders.map(|folder| folder.join("granum")).find(|path| path.exists());
     path.expect("the binary granum is not in the target folder: cargo build -p granum")
-}
-
-/// So many ports in a row that nobody listens on now; all are held until all are found.
-fn free_ports(count: usize) -> Vec<u16> {
-    let (random, rows) = (RandomState::new(), PORTS.len() / count);
-    for attempt in 0..rows {
-        let row = random.hash_one(attempt) as usize % rows;
-        let first = PORTS.start + (row * count) as u16;
-        let ports: Vec<u16> = (first..).take(count).collect();
-        let held: Result<Vec<_>, _> = ports
-            .iter()
-            .map(|port| TcpListener::bind(("127.0.0.1", *port)))
-            .collect();
-        if held.is_ok() {
-            return ports;
-        }
-    }
-    panic!("no {count} ports in a row are free in {PORTS:?}")
 }
 
 /// Whether `GET /readyz` answers 200.

@@ -10,6 +10,7 @@ pub mod command;
 pub mod core;
 #[cfg(test)]
 mod crash;
+mod damage;
 pub mod dedup;
 pub mod documents;
 mod files;

@@ -320,21 +320,6 @@ impl ShardMachine {
         }))
     }
 
-    /// Reads all files of the seal that stands; what is damaged, if anything is. Slow.
-    pub fn find_damage(&self) -> Result<Option<String>, Fault> {
-        let Some(pinned) = self.pin_snapshot()? else {
-            return Ok(None);
-        };
-        let opened = match manifest::read(self.options.disk.as_ref(), &pinned.directory).map_err(Fault::from) {
-            Ok(Some(opened)) => opened,
-            Ok(None) => return Ok(Some("the manifest is gone".to_owned())),
-            Err(fault) if fault.is_damage => return Ok(Some(fault.to_string())),
-            Err(fault) => return Err(fault),
-        };
-        let verified = granum_index::verify(&pinned.directory, &opened.segments);
-        Ok(verified.problems.into_iter().next())
-    }
-
     /// Replaces everything by a snapshot.
     pub(super) fn install_snapshot(&self, received: &Path, announced: Sealed) -> Result<(), Fault> {
         let _merging = self.interrupt_merging();
