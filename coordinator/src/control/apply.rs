@@ -81,7 +81,10 @@ pub(crate) async fn apply(caller: &Caller, step: &Step) -> Result<(), Failure> {
             on(caller, *node, async |mut client| client.transfer_leader(request).await).await
         }
         Step::BeginReplacing(shard, leaving, node) => {
-            let begin = |map: &ShardMap| change::begin_replacing(map, &*standing(map, shard)?, *leaving, *node);
+            let begin = |map: &ShardMap| {
+                let stands = standing(map, shard)?;
+                change::begin_replacing(map, (shard, &stands), *leaving, *node)
+            };
             swap(caller, |map| Ok(begin(map))).await
         }
         Step::AddLearner(shard, node, joining) => {

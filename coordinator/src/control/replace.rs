@@ -2,8 +2,8 @@
 //!
 //! A replica is *lost* when its node was removed from the cluster, or when its node says that its log or files are damaged.
 //! It is replaced by a new one, under a new id, on the emptiest node that has none of the shard; one that is damaged on its
-//! own node if there is no other. One replica of a shard at a time, and only while another leads: what is dropped is never
-//! the last that knows.
+//! own node if there is no other, and the others are a majority without it: it goes before its successor comes. One replica of a
+//! shard at a time, and only while another leads: what is dropped is never the last that knows.
 //!
 //! Steps: note the replacement in the map · make the replica on its node (after dropping the damaged one, if it is there) ·
 //! add it as a learner · promote it when it has caught up · give it the place in the map. Each is due until a report or the
@@ -75,6 +75,16 @@ fn is_lost(map: &ShardMap, shard: &Shard, member: &Member, reports: &Reports) ->
     is_damaged || map.removed.contains(&node)
 }
 
+/// Whether the other replicas are a majority, all well.
+fn is_dispensable(shard: &Shard, member: &Member, reports: &Reports) -> bool {
+    let is_well = |other: &&Member| {
+        let report = reports.replica(NodeId(other.node), shard.id);
+        report.is_some_and(|report| report.replica == other.replica && report.fault.is_empty())
+    };
+    let others = shard.record.replicas.iter().filter(|other| *other != member);
+    others.filter(is_well).count() > shard.record.replicas.len() / 2
+}
+
 fn begin(
     map: &ShardMap,
     shard: &Arc<Shard>,
@@ -94,7 +104,7 @@ fn begin(
     let load = |node: &NodeId| map.shards().filter(|shard| shard.replica_on(*node).is_some()).count();
     let free = candidates(map, reports).into_iter().filter(is_free);
     let own = NodeId(lost.node);
-    let in_place = || Some(own).filter(|own| map.nodes.contains_key(own) && reports.node(*own).is_some());
+    let in_place = || Some(own).filter(|own| reports.node(*own).is_some() && is_dispensable(shard, &lost, reports));
     let node = free.min_by_key(load).or_else(in_place)?;
     Some(Step::BeginReplacing(shard.clone(), lost, node))
 }
@@ -121,7 +131,8 @@ fn go_on(
         ));
     };
     if report.replica != joining.replica {
-        return Some(Step::Drop(node, shard.id, ReplicaId(report.replica)));
+        let is_leaving = report.replica == leaving.replica && is_dispensable(shard, &leaving, reports);
+        return is_leaving.then(|| Step::Drop(node, shard.id, ReplicaId(report.replica)));
     }
     if !is_member(joining.replica) {
         return Some(Step::AddLearner(shard.clone(), led_on, joining));

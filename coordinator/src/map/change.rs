@@ -182,11 +182,15 @@ fn members(loads: &mut [Load], factor: usize, next_replica: &mut u64) -> Vec<Mem
     chosen.iter_mut().map(member).collect()
 }
 
-/// Begins to replace a replica by a new one on `node`; `None`: it is no replica any more, or is being replaced so already.
-pub(crate) fn begin_replacing(map: &ShardMap, shard: &Shard, leaving: Member, node: NodeId) -> Option<Swap> {
-    let stands = shard.replacing();
-    let is_there = shard.record.replicas.contains(&leaving);
-    if !is_there || stands.is_some_and(|(joining, old)| old != leaving || joining.node == node.0) {
+/// Begins to replace a replica of `shard` by a new one on `node`; `None`: since it was `seen`, it is no replica any more, or
+/// another coordinator was faster.
+pub(crate) fn begin_replacing(
+    map: &ShardMap,
+    (seen, shard): (&Shard, &Shard),
+    leaving: Member,
+    node: NodeId,
+) -> Option<Swap> {
+    if !shard.record.replicas.contains(&leaving) || shard.record.replacing != seen.record.replacing {
         return None;
     }
     let (mut counters, revision) = minted(map);

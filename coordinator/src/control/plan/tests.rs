@@ -77,7 +77,7 @@ impl Cluster {
             }
             Step::BeginReplacing(shard, leaving, node) => {
                 let map = self.register.map();
-                change::begin_replacing(&map, map.shard(shard.id).unwrap(), *leaving, *node)
+                change::begin_replacing(&map, (shard, map.shard(shard.id).unwrap()), *leaving, *node)
             }
             Step::AddLearner(shard, _, joining) => {
                 self.change_members(shard, |members, _| members.push(*joining));
@@ -258,6 +258,34 @@ fn a_damaged_replica_is_made_anew_on_its_own_node_where_there_is_no_other_and_ne
     assert!(new.0 > old.0, "another id: {taken:?}");
     let held: Vec<u64> = cluster.replicas(first).iter().map(|replica| replica.replica).collect();
     assert!(held.contains(&new.0) && !held.contains(&old.0));
+}
+
+#[test]
+fn a_damaged_replica_keeps_its_vote_while_the_others_need_it() {
+    let mut cluster = settled();
+    let shard = cluster.register.map().shards().next().unwrap().clone();
+    let nodes: Vec<NodeId> = shard.nodes().collect();
+    let mut held = cluster.replicas(nodes[1]).iter_mut();
+    held.find(|replica| replica.shard == shard.id.0).unwrap().damage = "page 7".into();
+    assert!(
+        steps(&cluster, &[nodes[2].0]).is_empty(),
+        "with two of three, both are needed"
+    );
+    assert!(!steps(&cluster, &[]).is_empty());
+}
+
+#[test]
+fn of_two_coordinators_one_chooses_the_successor() {
+    let mut cluster = settled();
+    let map = cluster.register.map();
+    let shard = map.shards().next().unwrap().clone();
+    let leaving = shard.record.replicas[2];
+    let begin = |map: &ShardMap, node| {
+        let stands = map.shard(shard.id).unwrap();
+        change::begin_replacing(map, (&shard, stands), leaving, NodeId(node))
+    };
+    assert!(cluster.register.swap(&begin(&map, 4).unwrap()));
+    assert!(begin(&cluster.register.map(), 5).is_none());
 }
 
 #[test]
