@@ -33,7 +33,8 @@ async fn writes_and_reads_go_on_while_their_leader_hangs() {
         let strict = query.clone().read(ReadLevel::Linearizable);
         for query in [query, strict] {
             let answer = query.send().await.unwrap();
-            assert_eq!(answer.hits[0].id.to_string(), "77");
+            let best = answer.hits[0].score;
+            assert!(best > 0.999, "its own vector scores {best}");
         }
     }
     cluster.continue_node(hangs);
