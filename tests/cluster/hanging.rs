@@ -18,8 +18,9 @@ async fn writes_and_reads_go_on_while_their_leader_hangs() {
         ..Layout::default()
     });
     cluster.ready().await;
-    let client = cluster.client().with_timeout(Duration::from_secs(30)).session();
-    create(&client, "documents", 1).await;
+    create(&cluster.client(), "documents", 1).await;
+    // A dead connection is noticed by its keep-alive after some 20 s: that would be too late.
+    let client = cluster.client().with_timeout(Duration::from_secs(10)).session();
     write_all(&client, "documents", 0..50).await;
     eventually("a leader is known", Duration::from_secs(60), async || {
         leader(&cluster, &client).await.is_some()
@@ -33,7 +34,8 @@ async fn writes_and_reads_go_on_while_their_leader_hangs() {
         let strict = query.clone().read(ReadLevel::Linearizable);
         for query in [query, strict] {
             let answer = query.send().await.unwrap();
-            assert_eq!(answer.hits[0].id.to_string(), "77");
+            let best = answer.hits[0].score;
+            assert!(best > 0.999, "its own vector scores {best}");
         }
     }
     cluster.continue_node(hangs);
