@@ -354,17 +354,21 @@ impl Log {
             REGISTER_GROUP => self.shared.accepts_register.load(Ordering::Acquire),
             _ => self.accepts_writes(),
         };
+        if accepts {
+            return None;
+        }
         let (shared, options) = (&self.shared, &self.shared.options);
-        (!accepts).then(|| {
-            format!(
-                "the disk is nearly full: {} bytes are free, and writes are taken from {} on (free_space_min_bytes) \
-                 if the log's next file of {} fits too; delete a collection or enlarge the disk, and they go on by \
-                 themselves; reads have not stopped",
-                shared.available_bytes.load(Ordering::Relaxed),
-                options.reserve_bytes,
-                options.segment_bytes
-            )
-        })
+        if let Some(reason) = &shared.lock().closed {
+            return Some(format!("the raft log of this node has stopped: {reason}"));
+        }
+        Some(format!(
+            "the disk is nearly full: {} bytes are free, and writes are taken from {} on (free_space_min_bytes) \
+             if the log's next file of {} fits too; delete a collection or enlarge the disk, and they go on by \
+             themselves; reads have not stopped",
+            shared.available_bytes.load(Ordering::Relaxed),
+            options.reserve_bytes,
+            options.segment_bytes
+        ))
     }
 
     /// The group whose oldest entry stands furthest back, and the bytes of log from there to the end. Over the log's

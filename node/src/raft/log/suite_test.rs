@@ -350,6 +350,8 @@ async fn a_failed_sync_closes_the_log_and_confirms_nothing() {
         group.save_vote(&Vote::new(2, 2)).await.is_err(),
         "a log whose sync failed takes nothing more"
     );
+    let said = log.no_room(7).expect("refused");
+    assert!(said.contains("has stopped") && !said.contains("full"), "{said}");
     assert!(matches!(log.group(7), Err(LogError::Closed(_))));
     let log = reopen(&disk.crash(Survival::Synced), small()).unwrap();
     assert_eq!(all(&mut log.group(7).unwrap()).await, entries(1, 0..1, 10));

@@ -40,7 +40,7 @@ struct Row {
     half_sum: f32,
     /// The same of upper halves.
     half_sum_of_halves: f32,
-    /// One component more, see [`Space::lift`].
+    /// One component more, see [`lift`].
     lift: f32,
 }
 
