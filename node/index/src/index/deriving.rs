@@ -74,7 +74,9 @@ impl Index {
     pub(super) fn encode_segment(&self, segment: &Segment) {
         for vectors in segment.vectors() {
             if derive::encode_only(&self.directory, segment.id, vectors, self.options).is_ok() {
-                vectors.set_coarse(Coarse::open(&self.directory, segment.id, vectors));
+                let coarse = Coarse::open(&self.directory, segment.id, vectors);
+                // Read now, so that no search waits for it.
+                vectors.set_coarse(coarse.filter(Coarse::is_sound));
             }
         }
     }
