@@ -221,24 +221,26 @@ pub(crate) async fn remove_node(
 ) -> Result<v1::RemoveNodeResponse, Failure> {
     let deadline = context.budget(request.info.as_ref())?.deadline;
     let node = NodeId(request.node);
+    // As `granum status` shows it.
+    let name = format!("{:016x}", request.node);
     let reports = control.observe().await?;
     if reports.node(node).is_some() {
         return Err(Failure::Precondition(format!(
-            "node: {node} answers, and only a dead one can be given up; stop it first"
+            "node: {name} answers, and only a dead one can be given up; stop it first"
         )));
     }
     let map = context.store.map()?;
     let mut held = map.shards().filter(|shard| shard.replica_on(node).is_some());
     if let Some(shard) = held.find(|shard| reports.leader(shard).is_none()) {
         return Err(Failure::Precondition(format!(
-            "node: shard {} has no leader without {node}, and what only that node knows would be lost; bring it back",
+            "node: shard {} has no leader without {name}, and what only that node knows would be lost; bring it back",
             shard.id
         )));
     }
     let removed = context.store.swap(deadline, |map| match map.nodes.get(&node) {
         Some(record) => Ok(Some(change::remove_node(record))),
         None if map.removed.contains(&node) => Ok(None),
-        None => Err(Failure::NotFound(format!("node {node} is not known to this cluster"))),
+        None => Err(Failure::NotFound(format!("node {name} is not known to this cluster"))),
     });
     let map = removed.await?;
     control.wake();
