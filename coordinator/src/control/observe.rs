@@ -58,10 +58,13 @@ impl Reports {
             .is_some_and(|report| report.replica == replica.0)
     }
 
-    /// Who leads a shard: the replica that says so in the highest term, and its report.
+    /// Who leads a shard: the replica that says so in the highest term, and its report. One that takes another's place may,
+    /// from its promotion on.
     pub fn leader(&self, shard: &Shard) -> Option<(NodeId, &ReplicaReport)> {
+        let joining = shard.replacing().map(|(joining, _)| NodeId(joining.node));
         let reports = shard
             .nodes()
+            .chain(joining)
             .filter_map(|node| Some((node, self.replica(node, shard.id)?)));
         reports
             .filter(|(_, report)| report.leader)

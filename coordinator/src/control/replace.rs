@@ -41,6 +41,7 @@ pub(super) fn replace(
         Some((joining, leaving)) if is_lost(map, shard, &joining, reports) => {
             begin(map, shard, leaving, reports, (led_on, leader))
         }
+        Some((_, leaving)) if leader.replica == leaving.replica => hand_over(map, shard, led_on, reports),
         Some((joining, leaving)) => go_on(collection, shard, (joining, leaving), reports, (led_on, leader)),
     }
 }
@@ -85,6 +86,17 @@ fn is_dispensable(shard: &Shard, member: &Member, reports: &Reports) -> bool {
     others.filter(is_well).count() > shard.record.replicas.len() / 2
 }
 
+/// A lost replica leads: another is to, before anything else. One that is lost is still a voter, and may lead again.
+fn hand_over(map: &ShardMap, shard: &Arc<Shard>, led_on: NodeId, reports: &Reports) -> Option<Step> {
+    let mut others = shard.record.replicas.iter();
+    let is_able = |member: &&Member| {
+        let is_there = reports.has(NodeId(member.node), shard.id, ReplicaId(member.replica));
+        member.node != led_on.0 && is_there && !is_lost(map, shard, member, reports)
+    };
+    let other = others.find(is_able)?;
+    Some(Step::TransferLeader(shard.clone(), led_on, ReplicaId(other.replica)))
+}
+
 fn begin(
     map: &ShardMap,
     shard: &Arc<Shard>,
@@ -93,9 +105,7 @@ fn begin(
     (led_on, leader): (NodeId, &ReplicaReport),
 ) -> Option<Step> {
     if leader.replica == lost.replica {
-        let mut others = shard.record.replicas.iter();
-        let other = others.find(|member| !is_lost(map, shard, member, reports))?;
-        return Some(Step::TransferLeader(shard.clone(), led_on, ReplicaId(other.replica)));
+        return hand_over(map, shard, led_on, reports);
     }
     let is_free = |node: &NodeId| {
         let joining = shard.replacing().is_some_and(|(joining, _)| joining.node == node.0);

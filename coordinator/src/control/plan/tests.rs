@@ -260,6 +260,57 @@ fn a_damaged_replica_is_made_anew_on_its_own_node_where_there_is_no_other_and_ne
     assert!(held.contains(&new.0) && !held.contains(&old.0));
 }
 
+/// Elected between its promotion and its place in the map, it must not be nobody.
+#[test]
+fn a_new_replica_that_leads_before_it_has_its_place_gets_it() {
+    let mut cluster = settled();
+    cluster.register.add_node(4);
+    cluster.nodes.push(NodeReport {
+        node: 4,
+        ..NodeReport::default()
+    });
+    let map = cluster.register.map();
+    let shard = map.shards().next().unwrap().clone();
+    let leaving = *shard.record.replicas.last().unwrap();
+    let begun = change::begin_replacing(&map, (&shard, &shard), leaving, NodeId(4)).unwrap();
+    assert!(cluster.register.swap(&begun));
+    let (joining, _) = cluster.register.map().shard(shard.id).unwrap().replacing().unwrap();
+    for node in &mut cluster.nodes {
+        node.replicas
+            .iter_mut()
+            .filter(|replica| replica.shard == shard.id.0)
+            .for_each(|replica| replica.leader = false);
+    }
+    let members: Vec<Member> = [&shard.record.replicas[..2], &[joining]].concat();
+    cluster.replicas(NodeId(4)).push(ReplicaReport {
+        shard: shard.id.0,
+        replica: joining.replica,
+        leader: true,
+        term: 9,
+        voters: members.iter().map(|member| member.replica).collect(),
+        members,
+        ..ReplicaReport::default()
+    });
+    let taken = settle_all(&mut cluster, &[]);
+    assert!(taken[0].starts_with("end_replacing"), "{taken:?}");
+}
+
+#[test]
+fn a_damaged_replica_that_leads_again_while_it_is_replaced_hands_over_again() {
+    let mut cluster = settled();
+    let map = cluster.register.map();
+    let shard = map.shards().next().unwrap().clone();
+    let leaving = shard.record.replicas[0];
+    let begun = change::begin_replacing(&map, (&shard, &shard), leaving, NodeId(leaving.node)).unwrap();
+    assert!(cluster.register.swap(&begun));
+    let due = steps(&cluster, &[shard.record.replicas[1].node]);
+    let to = shard.record.replicas[2].replica;
+    assert!(
+        due.contains(&format!("transfer_leader shard {} to replica {to}", shard.id)),
+        "{due:?}"
+    );
+}
+
 #[test]
 fn a_damaged_replica_keeps_its_vote_while_the_others_need_it() {
     let mut cluster = settled();
