@@ -35,6 +35,8 @@ pub(crate) struct Metrics {
     pub map_revision: IntGauge,
     /// Nodes that answered the last time all were asked.
     pub nodes_reachable: IntGauge,
+    /// Shards whose replicas held different documents when last compared.
+    pub shards_diverged: IntGauge,
     /// Steps of the control loop, by kind and outcome.
     pub control_steps: IntCounterVec,
 }
@@ -73,6 +75,10 @@ impl Metrics {
             ),
             texts_embedded: counter("texts_embedded_total", "Texts turned into vectors"),
             map_revision: gauge("map_revision", "Revision of the cluster map in use"),
+            shards_diverged: gauge(
+                "shards_diverged",
+                "Shards whose replicas held different documents when last compared",
+            ),
             nodes_reachable: gauge("nodes_reachable", "Nodes that answered when last asked"),
             control_steps: counters("control_steps_total", "Steps of the control loop", &["step", "outcome"]),
             registry,

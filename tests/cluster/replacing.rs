@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use granum_client::Client;
+use granum_node::disk::RealDisk;
+use granum_node::shard::manifest;
 
 use crate::processes::{Cluster, Layout, eventually};
 use crate::{all_caught_up, assert_all_there, create, write_all};
@@ -70,15 +72,15 @@ async fn a_dead_node_is_given_up_and_its_replicas_live_on_another() {
     assert_all_there(&client, "documents", 900).await;
 }
 
-/// Files of sealed vectors below a directory.
-fn vector_files(directory: &Path) -> Vec<PathBuf> {
+/// Files below a directory whose names hold `part`.
+fn files_below(directory: &Path, part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        let is_vectors = path.to_string_lossy().contains(".vector.");
+        let is_wanted = path.file_name().unwrap().to_string_lossy().contains(part);
         match path.is_dir() {
-            true => found.extend(vector_files(&path)),
-            false if is_vectors => found.push(path),
+            true => found.extend(files_below(&path, part)),
+            false if is_wanted => found.push(path),
             false => {}
         }
     }
@@ -99,15 +101,10 @@ async fn a_replica_whose_files_are_damaged_is_made_anew_from_the_others() {
         all_caught_up(&client).await
     })
     .await;
-    let ids = async || {
-        let status = client.status().await.unwrap();
-        let replicas = &status.collections[0].shards[0].replicas;
-        replicas.iter().map(|replica| replica.replica).collect::<Vec<_>>()
-    };
-    let before = ids().await;
+    let before = replicas(&client).await;
 
     cluster.kill_node(1);
-    let files = vector_files(&cluster.node_directory(1));
+    let files = files_below(&cluster.node_directory(1), ".vector.");
     assert!(!files.is_empty(), "nothing was sealed yet");
     for file in files {
         let mut bytes = std::fs::read(&file).unwrap();
@@ -127,16 +124,58 @@ async fn a_replica_whose_files_are_damaged_is_made_anew_from_the_others() {
                 .unwrap();
             assert_eq!(answer.hits.len(), 1);
         }
-        ids().await != before && all_caught_up(&client).await
+        replicas(&client).await != before && all_caught_up(&client).await
     })
     .await;
-    let after = ids().await;
-    let kept = before.iter().filter(|replica| after.contains(replica)).count();
-    assert_eq!(
-        (kept, after.len()),
-        (2, 3),
-        "one replica was replaced: {before:?} -> {after:?}"
-    );
+    assert_one_replaced(&before, &replicas(&client).await);
     cluster.kill_node(0);
     assert_all_there(&client, "documents", 2000).await;
+}
+
+/// Every file is sound and fits its checksum: only what the others hold tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_holds_other_documents_than_the_others_is_made_anew_from_them() {
+    let mut cluster = Cluster::start_as(Layout {
+        node_arguments: vec!["--seal-bytes=65536".into()],
+        ..Layout::default()
+    });
+    cluster.ready().await;
+    let client = cluster.client();
+    create(&client, "documents", 1).await;
+    write_all(&client, "documents", 0..2000).await;
+    eventually("all replicas caught up", DEADLINE, async || {
+        all_caught_up(&client).await
+    })
+    .await;
+    let before = replicas(&client).await;
+
+    cluster.kill_node(1);
+    let manifests = files_below(&cluster.node_directory(1), "MANIFEST");
+    assert!(!manifests.is_empty(), "nothing was sealed yet");
+    for state in manifests.iter().map(|manifest| manifest.parent().unwrap()) {
+        let mut manifest = manifest::read(&RealDisk, state).unwrap().unwrap().manifest;
+        manifest.segments[0].digest ^= 1;
+        manifest::write(&RealDisk, state, &manifest).unwrap();
+    }
+    cluster.start_node(1);
+    eventually("the replica that differs has a successor", DEADLINE, async || {
+        replicas(&client).await != before && all_caught_up(&client).await
+    })
+    .await;
+    assert_one_replaced(&before, &replicas(&client).await);
+    cluster.kill_node(0);
+    assert_all_there(&client, "documents", 2000).await;
+}
+
+/// Replicas of the first shard, by id.
+async fn replicas(client: &Client) -> Vec<u64> {
+    let status = client.status().await.unwrap();
+    let replicas = &status.collections[0].shards[0].replicas;
+    replicas.iter().map(|replica| replica.replica).collect()
+}
+
+#[track_caller]
+fn assert_one_replaced(before: &[u64], after: &[u64]) {
+    let kept = before.iter().filter(|replica| after.contains(replica)).count();
+    assert_eq!((kept, after.len()), (2, 3), "{before:?} -> {after:?}");
 }

@@ -141,6 +141,12 @@ fn collection_warnings(collection: &v1::CollectionInfo, warnings: &mut Vec<Strin
         if !shard.replicas.iter().any(|replica| replica.reachable && replica.leader) {
             warnings.push(format!("{name}: no leader, so no writes and no linearizable reads"));
         }
+        if shard.diverged_at > 0 {
+            let index = grouped(shard.diverged_at);
+            warnings.push(format!(
+                "{name}: its replicas hold different documents as of log index {index}"
+            ));
+        }
         if let Some(joining) = &shard.joining {
             let (node, behind) = (json::node_id(joining.node), grouped(joining.lag_entries));
             warnings.push(format!(
@@ -221,6 +227,12 @@ mod tests {
         );
         let found = warnings(&cluster(vec![replica(1, false)]));
         assert_eq!(found.len(), 2, "{found:?}");
+        let mut diverged = cluster(vec![replica(1, true), replica(2, false)]);
+        diverged.collections[0].shards[0].diverged_at = 1200;
+        assert_eq!(
+            warnings(&diverged),
+            ["c, shard 7: its replicas hold different documents as of log index 1,200"]
+        );
         let mut down = cluster(vec![replica(1, true), replica(2, false)]);
         down.nodes[0].reachable = false;
         assert!(warnings(&down)[0].contains("unreachable"));

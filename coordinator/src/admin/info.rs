@@ -4,6 +4,7 @@ use granum_model::NodeId;
 use granum_proto::internal::{Member, NodeRecord, ReplicaReport};
 use granum_proto::v1;
 
+use crate::control::compare;
 use crate::control::observe::Reports;
 use crate::map::{Collection, Shard, ShardMap};
 
@@ -39,6 +40,7 @@ fn shard(shard: &Shard, reports: &Reports) -> v1::ShardInfo {
     v1::ShardInfo {
         joining: replacing.map(|(joining, _)| replica(&joining)),
         leaving: replacing.map_or(0, |(_, leaving)| leaving.replica),
+        diverged_at: compare::divergence(shard, reports).map_or(0, |divergence| divergence.index),
         id: shard.id.0,
         epoch: shard.epoch,
         range_start: shard.range.start,

@@ -2,23 +2,27 @@
 //! compare-and-swap and each step on a node may be repeated, so any of them can go on where another stopped.
 //!
 //! `observe`: what the nodes report. `plan` (pure): map and reports in, steps out; `replace` is the part of it that
-//! replaces lost replicas. `apply`: one step. This file: the loop.
+//! replaces lost replicas, `compare` finds those that have diverged. `apply`: one step. This file: the loop.
 
 pub(crate) mod apply;
+pub(crate) mod compare;
 pub(crate) mod observe;
 pub(crate) mod plan;
 mod replace;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::stream::{self, StreamExt};
+use granum_model::ShardId;
 use granum_proto::status::Failure;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::map::ShardMap;
 use crate::metrics::{Metrics, class};
 use crate::route::call::Caller;
 use observe::Reports;
@@ -33,6 +37,8 @@ pub(crate) struct Control {
     caller: Arc<Caller>,
     metrics: Arc<Metrics>,
     reports: ArcSwap<Reports>,
+    /// Shards whose replicas differed in the last pass.
+    diverged: Mutex<BTreeSet<ShardId>>,
     wake: Notify,
     interval: Duration,
 }
@@ -44,6 +50,7 @@ impl Control {
             caller,
             metrics,
             reports: ArcSwap::default(),
+            diverged: Mutex::default(),
             wake: Notify::new(),
             interval,
         }
@@ -93,6 +100,7 @@ impl Control {
         let Ok(map) = self.caller.store.map() else {
             return self.interval;
         };
+        self.alarm(&map, &reports);
         let steps = plan::plan(&map, &reports);
         if steps.is_empty() {
             return self.interval;
@@ -102,6 +110,26 @@ impl Control {
             .buffer_unordered(STEPS_AT_ONCE);
         let failed = taken.filter(|ok| std::future::ready(!ok)).count().await;
         if failed == 0 { BUSY_PAUSE } else { self.interval }
+    }
+
+    /// Says which shards' replicas hold different documents, each once until it is over.
+    fn alarm(&self, map: &ShardMap, reports: &Reports) {
+        let mut diverged = BTreeSet::new();
+        let mut known = self.diverged.lock().unwrap_or_else(PoisonError::into_inner);
+        for shard in map.shards() {
+            let Some(divergence) = compare::divergence(shard, reports) else {
+                continue;
+            };
+            diverged.insert(shard.id);
+            if !known.contains(&shard.id) {
+                let (index, outvoted) = (divergence.index, divergence.outvoted);
+                tracing::error!(shard = %shard.id, index, ?outvoted, "replicas of a shard hold different documents");
+            }
+        }
+        self.metrics
+            .shards_diverged
+            .set(i64::try_from(diverged.len()).unwrap_or(i64::MAX));
+        *known = diverged;
     }
 
     async fn take(&self, step: plan::Step) -> bool {

@@ -1,6 +1,7 @@
 //! When does a replica take another's place, where, and which step is next? Pure, a part of `plan`.
 //!
-//! A replica is *lost* when its node was removed from the cluster, or when its node says that its log or files are damaged.
+//! A replica is *lost* when its node was removed from the cluster, when its node says that its log or files are damaged, or
+//! when most replicas of its shard contradict it about the documents (`compare`).
 //! It is replaced by a new one, under a new id, on the emptiest node that has none of the shard; one that is damaged on its
 //! own node if there is no other, and the others are a majority without it: it goes before its successor comes. One replica of a
 //! shard at a time, and only while another leads: what is dropped is never the last that knows.
@@ -15,6 +16,7 @@ use granum_model::ids::REGISTER;
 use granum_model::{NodeId, ReplicaId};
 use granum_proto::internal::{Member, ReplicaReport, ShardRecord};
 
+use super::compare;
 use super::observe::Reports;
 use super::plan::{Step, candidates};
 use crate::map::range::HashRange;
@@ -73,7 +75,13 @@ fn is_lost(map: &ShardMap, shard: &Shard, member: &Member, reports: &Reports) ->
     let node = NodeId(member.node);
     let report = reports.replica(node, shard.id);
     let is_damaged = report.is_some_and(|report| report.replica == member.replica && !report.damage.is_empty());
-    is_damaged || map.removed.contains(&node)
+    is_damaged || map.removed.contains(&node) || is_outvoted(shard, member, reports)
+}
+
+/// Whether most replicas of the shard contradict this one about its documents.
+fn is_outvoted(shard: &Shard, member: &Member, reports: &Reports) -> bool {
+    let divergence = compare::divergence(shard, reports);
+    divergence.is_some_and(|divergence| divergence.outvoted.contains(&ReplicaId(member.replica)))
 }
 
 /// Whether the other replicas are a majority, all well.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use granum_model::{Dense, DocId, Vector};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Names a sealed segment. The caller mints it (growing, never reused while a manifest may name it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +49,34 @@ impl Document {
             .map(|(_, vector)| vector)
     }
 
+    /// Names its content: equal for equal documents, on every machine, and different for others but with probability 2^-64
+    /// (xxh3_64 of all fields, each after its length). Replicas compare sums of these ([`SegmentRef`](crate::SegmentRef)).
+    pub fn digest(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        field(&self.id.encode());
+        field(&self.version.to_le_bytes());
+        field(&self.payload);
+        for (name, vector) in &self.vectors {
+            field(name.as_bytes());
+            match vector {
+                Vector::Dense(dense) => field(&dense_le_bytes(dense)),
+                Vector::Sparse { indices, values } => {
+                    field(&le_bytes(indices, |index| index.to_le_bytes()));
+                    field(&le_bytes(values, |value| value.to_le_bytes()));
+                }
+                Vector::Multi { dimension, rows } => {
+                    field(&dimension.to_le_bytes());
+                    field(&dense_le_bytes(rows));
+                }
+            }
+        }
+        hash.digest()
+    }
+
     /// Bytes it takes in memory, about: what budgets count.
     pub fn memory_bytes(&self) -> u64 {
         /// Id, Arc, row table, entry of the id map.
@@ -59,6 +88,17 @@ impl Document {
             .sum();
         (OVERHEAD_BYTES + self.payload.len() + vectors) as u64
     }
+}
+
+fn dense_le_bytes(dense: &Dense) -> Vec<u8> {
+    match dense {
+        Dense::F16(bits) => le_bytes(bits, |half| half.to_le_bytes()),
+        Dense::F32(values) => le_bytes(values, |value| value.to_le_bytes()),
+    }
+}
+
+fn le_bytes<T: Copy, const N: usize>(values: &[T], bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    values.iter().flat_map(|value| bytes(*value)).collect()
 }
 
 fn vector_bytes(vector: &Vector) -> usize {

@@ -311,8 +311,10 @@ impl Index {
             let name = names::deleted(segment.id, generation);
             let file =
                 deleted::write(&self.directory, segment.id, generation, segment.rows, dead).map_err(failed(name))?;
+            let died = segment.digest_of(&(&**dead - &*saved.dead))?;
             saved = Saved {
                 dead: dead.clone(),
+                dead_digest: saved.dead_digest.wrapping_add(died),
                 file: Some((generation, file)),
             };
             built.saved.push((segment.id, saved.clone()));
@@ -347,6 +349,7 @@ fn open_segment(
     let (dead, file) = (Arc::new(dead), reference.deleted.zip(reference.files.last().cloned()));
     let saved = Saved {
         dead: dead.clone(),
+        dead_digest: reference.dead_digest,
         file,
     };
     Ok(Live {

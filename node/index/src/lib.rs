@@ -55,6 +55,6 @@ pub use search::check::Checked;
 pub use search::filtered::matches;
 pub use segment::merge::plan::{Candidate, MergePlan, MergePolicy};
 pub use segment::verify::{PROBLEMS_MAX, Verified, verify};
-pub use segment::{FileRef, SegmentRef};
+pub use segment::{Census, FileRef, SegmentRef};
 pub use view::View;
 pub use writer::Writer;

@@ -60,6 +60,8 @@ pub(crate) struct Live {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Saved {
     pub dead: Arc<RoaringBitmap>,
+    /// Sum of the digests of those.
+    pub dead_digest: u64,
     /// With its generation; `None`: no row was dead.
     pub file: Option<(u64, FileRef)>,
 }
@@ -72,6 +74,8 @@ impl Saved {
             id: segment.id,
             rows: segment.rows,
             live_rows: segment.rows - self.dead.len() as u32,
+            digest: segment.digest,
+            dead_digest: self.dead_digest,
             deleted,
             files: segment.files.iter().cloned().chain(file).collect(),
         }

@@ -153,5 +153,6 @@ fn replica_report(holdings: &Holdings, record: &EnsureReplicaRequest) -> Replica
         fault: status.fault,
         voters: status.voters,
         damage: holdings.damage(record).unwrap_or_default(),
+        seals: stats.seals,
     }
 }

@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
-use granum_index::{Frozen, Index, View};
+use granum_index::{Census, Frozen, Index, View};
 use granum_model::{RequestId, Schema};
-use granum_proto::internal::{self, EnsureReplicaRequest, Epoch, Manifest};
+use granum_proto::internal::{self, EnsureReplicaRequest, Epoch, Manifest, SealCensus};
 use granum_proto::status::Failure;
 use prost::Message;
 use tokio::sync::watch;
 
+use super::census::Censuses;
 use super::command::{self, Unreadable};
 use super::core::{Core, Step};
 use super::documents::Documents;
@@ -46,6 +47,8 @@ pub struct ShardMachine {
     pub(super) merging: Mutex<()>,
     /// How many want a merge that runs to end.
     pub(super) interrupts: AtomicU32,
+    /// For the coordinators to compare.
+    pub(super) censuses: Censuses,
     pub(super) sealing: Mutex<sealing::Place>,
     pub(super) core: Mutex<Driven>,
     pub(super) standing: RwLock<Standing>,
@@ -118,6 +121,8 @@ pub struct ShardStats {
     pub applied_index: u64,
     /// Answers in the dedup table.
     pub dedup_answers: u64,
+    /// What was held at the last seals, the oldest first.
+    pub seals: Vec<SealCensus>,
 }
 
 impl ShardMachine {
@@ -126,12 +131,14 @@ impl ShardMachine {
     pub fn open(birth: &EnsureReplicaRequest, directory: &Path, options: &Options) -> Result<Arc<ShardMachine>, Fault> {
         let opened = sealing::open(options, birth, directory)?;
         let standing = opened.driven.standing(opened.index);
+        let census = Census::of(&opened.place.segments);
         Ok(Arc::new(ShardMachine {
             options: options.clone(),
             directory: directory.to_owned(),
             documents: opened.documents,
             merging: Mutex::default(),
             interrupts: AtomicU32::new(0),
+            censuses: Censuses::beginning(&opened.place.sealed, census),
             sealing: Mutex::new(opened.place),
             core: Mutex::new(opened.driven),
             sequences: watch::Sender::new(standing.sequence),
@@ -204,6 +211,7 @@ impl ShardMachine {
             epoch: standing.epoch.epoch,
             applied_index: standing.applied_index,
             dedup_answers,
+            seals: self.censuses.list(),
         }
     }
 

@@ -80,6 +80,8 @@ pub fn write_segments(segments: &[SegmentRef]) -> Vec<ManifestSegment> {
         rows: segment.rows,
         live_rows: segment.live_rows,
         deleted: segment.deleted,
+        digest: segment.digest,
+        dead_digest: segment.dead_digest,
     };
     segments.iter().map(segment).collect()
 }
@@ -114,6 +116,8 @@ fn read_segments(manifest: &Manifest) -> Result<Vec<SegmentRef>, String> {
             id: SegmentId(segment.id),
             rows: segment.rows,
             live_rows: segment.live_rows,
+            digest: segment.digest,
+            dead_digest: segment.dead_digest,
             deleted: segment.deleted,
             files: segment.files.iter().map(file).collect(),
         });
@@ -139,6 +143,8 @@ mod tests {
             rows: 9,
             live_rows: 5,
             deleted: Some(3),
+            digest: 1 << 63,
+            dead_digest: 5,
         }
     }
 

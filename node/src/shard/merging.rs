@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use granum_index::{BuildError, Index, MergeError, Merged, Moved, SegmentId, SegmentRef};
+use granum_index::{BuildError, Census, Index, MergeError, Merged, Moved, SegmentId, SegmentRef};
 use granum_proto::internal::Manifest;
 
 use super::documents::Tag;
@@ -159,13 +159,9 @@ impl ShardMachine {
     fn rewrite_manifest(&self, state: u64, segments: &[SegmentRef]) -> Result<Tag, Fault> {
         let (disk, state) = (self.options.disk.as_ref(), state_directory(&self.directory, state));
         let standing = manifest::read(disk, &state)?.ok_or_else(|| Fault::new("the standing manifest is gone"))?;
-        let documents: u64 = segments.iter().map(|segment| u64::from(segment.live_rows)).sum();
-        if standing.manifest.documents != documents {
-            let problem = format!(
-                "merged to {documents} documents, sealed with {}",
-                standing.manifest.documents
-            );
-            return Err(Fault::new(problem));
+        let (before, after) = (Census::of(&standing.segments), Census::of(segments));
+        if before != after {
+            return Err(Fault::new(format!("merged to {after:?}, sealed with {before:?}")));
         }
         if let Some(table) = &self.documents {
             table.begin_moving();

@@ -5,6 +5,7 @@
 //! behind it. [`StateMachine`] is the door through which `raft` drives either kind.
 
 mod budget;
+mod census;
 mod check;
 pub mod command;
 pub mod core;
@@ -134,6 +135,16 @@ impl From<crate::disk::DiskError> for Fault {
 impl From<granum_index::ReadError> for Fault {
     fn from(error: granum_index::ReadError) -> Fault {
         Fault::damage(error)
+    }
+}
+
+impl From<granum_index::BuildError> for Fault {
+    fn from(error: granum_index::BuildError) -> Fault {
+        match error {
+            granum_index::BuildError::Read(damage) => Fault::from(damage),
+            granum_index::BuildError::Open(error) => Fault::from(error),
+            other => Fault::new(other),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use granum_index::{Document, MergePolicy};
 use granum_model::{DocId, Filter, RequestId, Schema};
-use granum_proto::internal::{self, Command, EnsureReplicaRequest, Operation, WriteBatch, operation};
+use granum_proto::internal::{self, Command, EnsureReplicaRequest, Operation, SealCensus, WriteBatch, operation};
 use granum_proto::v1::document_write::{Condition, condition};
 use proptest::prelude::*;
 use prost::Message;
@@ -130,14 +130,14 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 /// A replica in a folder, and the log behind it.
-struct Replica {
+pub(super) struct Replica {
     directory: tempfile::TempDir,
     trees: Option<Trees>,
     machine: Option<Arc<ShardMachine>>,
 }
 
 impl Replica {
-    fn new(with_trees: bool) -> Replica {
+    pub(super) fn new(with_trees: bool) -> Replica {
         let trees = with_trees.then(|| Trees::temporary(DEFAULT_CACHE_BYTES).unwrap());
         let mut replica = Replica {
             directory: tempfile::tempdir().unwrap(),
@@ -157,7 +157,7 @@ impl Replica {
         }
     }
 
-    fn machine(&self) -> &Arc<ShardMachine> {
+    pub(super) fn machine(&self) -> &Arc<ShardMachine> {
         self.machine.as_ref().unwrap()
     }
 
@@ -244,6 +244,29 @@ impl World {
     }
 }
 
+/// Of every seal that both speak of they say the same, and of one more what the model holds.
+fn check_censuses(world: &mut World, steady: &Replica, unlucky: &Replica) {
+    // Only the last of two seals tells: the first may have found too many pending.
+    for _ in 0..2 {
+        world.commit(command::seal(), &[steady, unlucky]);
+        steady.machine().seal().unwrap();
+        unlucky.machine().seal().unwrap();
+    }
+    let digests = world.model.documents.values().map(Document::digest);
+    let held = SealCensus {
+        index: world.log.len() as u64,
+        documents: world.model.documents.len() as u64,
+        digest: digests.fold(0, u64::wrapping_add),
+    };
+    let of_steady = steady.machine().stats().seals;
+    let of_unlucky = unlucky.machine().stats().seals;
+    assert_eq!((of_steady.last(), of_unlucky.last()), (Some(&held), Some(&held)));
+    for seal in of_steady {
+        let other = of_unlucky.iter().find(|other| other.index == seal.index);
+        assert!(other.is_none_or(|other| *other == seal), "{seal:?}, {other:?}");
+    }
+}
+
 /// Runs `events` on a model, a replica that never restarts and one that does; they must agree all the way.
 fn check_events(events: Vec<Event>) {
     let mut world = World {
@@ -293,6 +316,7 @@ fn check_events(events: Vec<Event>) {
         }
         assert_eq!(state(unlucky.machine()), world.core.write_manifest().encode_to_vec());
     }
+    check_censuses(&mut world, &steady, &unlucky);
     for replica in [&steady, &unlucky] {
         assert_eq!(documents(replica.machine()), world.model.documents);
         assert_eq!(state(replica.machine()), world.core.write_manifest().encode_to_vec());

@@ -34,7 +34,7 @@ impl From<BuildError> for SealError {
             BuildError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded) => {
                 SealError::Full(error.to_string())
             }
-            _ => SealError::Fault(Fault::new(error)),
+            _ => SealError::Fault(error.into()),
         }
     }
 }

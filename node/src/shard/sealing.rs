@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use granum_index::{Bits, Builder, Index, SegmentRef};
+use granum_index::{Bits, Builder, Census, Index, SegmentRef};
 use granum_proto::internal::{EnsureReplicaRequest, Manifest};
 
 use super::core::Core;
@@ -268,7 +268,7 @@ impl ShardMachine {
         let segments = built.segments().to_vec();
         let manifest = Manifest {
             point: Some(point::write(&pending.point)),
-            documents: segments.iter().map(|segment| u64::from(segment.live_rows)).sum(),
+            documents: Census::of(&segments).documents,
             segments: manifest::write_segments(&segments),
             // As of now: a merge may have minted one since the seal point, and be named here.
             next_segment: self.lock_core().next_segment,
@@ -289,6 +289,7 @@ impl ShardMachine {
         if let Some(documents) = &self.documents {
             documents.tag_as(tag);
         }
+        self.censuses.push(&pending.point, Census::of(&segments));
         (place.sealed, place.segments, place.tag) = (pending.point, segments, tag);
         index.remove_unreferenced(&place.segments).map_err(Fault::new)?;
         Ok(())
@@ -346,6 +347,7 @@ impl ShardMachine {
             segments: loaded.segments,
             tag: loaded.tag,
         };
+        self.censuses.push(&place.sealed, Census::of(&place.segments));
         *driven = loaded.driven;
         *self.write_standing() = driven.standing(loaded.index);
         let sequence = driven.core.sequence();

@@ -10,6 +10,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use granum_index::Census;
 use granum_model::ids::REGISTER;
 
 use crate::disk::{Disk, RealDisk, SharedDisk};
@@ -160,7 +161,7 @@ fn check_shard(report: &mut Report, disk: &dyn Disk, path: &Path) {
     for problem in verified.problems {
         report.note(format!("{}: {problem}", state.display()));
     }
-    let live: u64 = opened.segments.iter().map(|segment| u64::from(segment.live_rows)).sum();
+    let live = Census::of(&opened.segments).documents;
     if live != opened.manifest.documents {
         let written = opened.manifest.documents;
         report.note(format!(

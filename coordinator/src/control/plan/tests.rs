@@ -1,6 +1,6 @@
 //! Plans carried out on a model of nodes and register, until nothing is due.
 
-use granum_proto::internal::{NodeReport, ReplicaReport};
+use granum_proto::internal::{NodeReport, ReplicaReport, SealCensus};
 use proptest::prelude::*;
 
 use super::*;
@@ -258,6 +258,34 @@ fn a_damaged_replica_is_made_anew_on_its_own_node_where_there_is_no_other_and_ne
     assert!(new.0 > old.0, "another id: {taken:?}");
     let held: Vec<u64> = cluster.replicas(first).iter().map(|replica| replica.replica).collect();
     assert!(held.contains(&new.0) && !held.contains(&old.0));
+}
+
+#[test]
+fn a_replica_that_most_others_contradict_is_made_anew() {
+    let mut cluster = settled();
+    let shard = cluster.register.map().shards().next().unwrap().clone();
+    let odd = shard.record.replicas[1];
+    for member in &shard.record.replicas {
+        let seal = SealCensus {
+            index: 90,
+            documents: 7,
+            digest: u64::from(member == &odd),
+        };
+        let mut held = cluster.replicas(NodeId(member.node)).iter_mut();
+        held.find(|replica| replica.shard == shard.id.0).unwrap().seals = vec![seal];
+    }
+    assert!(
+        steps(&cluster, &[shard.record.replicas[0].node]).is_empty(),
+        "of two that differ it is not known who is wrong"
+    );
+    settle_all(&mut cluster, &[]);
+    let new = cluster
+        .register
+        .map()
+        .shard(shard.id)
+        .unwrap()
+        .replica_on(NodeId(odd.node));
+    assert!(new.unwrap().0 > odd.replica, "another id");
 }
 
 /// Elected between its promotion and its place in the map, it must not be nobody.

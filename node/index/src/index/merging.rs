@@ -151,6 +151,7 @@ impl Index {
                 let file = deleted::write(&self.directory, id, id.0, rows, &at_seal.dead).map_err(failed(name))?;
                 sync_directory(&self.directory).map_err(failed(self.directory.display().to_string()))?;
                 Some(Saved {
+                    dead_digest: segment.digest_of(&at_seal.dead).map_err(BuildError::Read)?,
                     dead: Arc::new(at_seal.dead),
                     file: Some((id.0, file)),
                 })

@@ -19,7 +19,8 @@ pub(crate) fn build(
     documents: &[Arc<Document>],
 ) -> Result<SegmentRef, BuildError> {
     let mut files: Vec<FileRef> = Vec::with_capacity(2 + schema.vectors.len());
-    files.push(ids::write(directory, id, documents).map_err(failed(names::ids(id)))?);
+    let (ids, digest) = ids::write(directory, id, documents).map_err(failed(names::ids(id)))?;
+    files.push(ids);
     files.push(payload::write(directory, id, documents).map_err(failed(names::payload(id)))?);
     for (number, field) in schema.vectors.iter().enumerate() {
         let written = vectors::write(directory, id, number, field, documents);
@@ -31,6 +32,8 @@ pub(crate) fn build(
         id,
         rows,
         live_rows: rows,
+        digest,
+        dead_digest: 0,
         deleted: None,
         files,
     })

@@ -1,6 +1,7 @@
-//! Row -> id and version, id -> row, and the rows in the order of their ids.
+//! Row -> id, version and digest, id -> row, and the rows in the order of their ids.
 //!
-//! Sections: 0 versions, u64 a row · 1 ends of the ids, u64 a row · 2 encoded ids, end to end · 3 rows by id, u32 each.
+//! Sections: 0 versions, u64 a row · 1 ends of the ids, u64 a row · 2 encoded ids, end to end · 3 rows by id, u32 each ·
+//! 4 digests of the documents, u64 a row.
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,8 +19,14 @@ const VERSIONS: usize = 0;
 const ENDS: usize = 1;
 const IDS: usize = 2;
 const BY_ID: usize = 3;
+const DIGESTS: usize = 4;
 
-pub(super) fn write(directory: &Path, segment: SegmentId, documents: &[Arc<Document>]) -> std::io::Result<FileRef> {
+/// Writes the file; returns it with the sum of the documents' digests.
+pub(super) fn write(
+    directory: &Path,
+    segment: SegmentId,
+    documents: &[Arc<Document>],
+) -> std::io::Result<(FileRef, u64)> {
     let mut writer = PagedWriter::create(directory, &names::ids(segment))?;
     writer.section()?;
     for document in documents {
@@ -42,7 +49,15 @@ pub(super) fn write(directory: &Path, segment: SegmentId, documents: &[Arc<Docum
     for row in by_id {
         writer.write(&row.to_le_bytes())?;
     }
-    writer.finish(Footer::new(Kind::Ids, segment.0, documents.len() as u64))
+    let mut sum = 0u64;
+    writer.section()?;
+    for document in documents {
+        let digest = document.digest();
+        sum = sum.wrapping_add(digest);
+        writer.write(&digest.to_le_bytes())?;
+    }
+    let file = writer.finish(Footer::new(Kind::Ids, segment.0, documents.len() as u64))?;
+    Ok((file, sum))
 }
 
 /// Invariant: the fixed-size sections have a place for each row.
@@ -54,7 +69,7 @@ pub(super) struct Ids {
 impl Ids {
     pub fn open(file: PagedFile) -> Result<Ids, ReadError> {
         let rows = file.footer().rows;
-        for (section, width) in [(VERSIONS, 8), (ENDS, 8), (BY_ID, 4)] {
+        for (section, width) in [(VERSIONS, 8), (ENDS, 8), (BY_ID, 4), (DIGESTS, 8)] {
             if file.section_bytes(section) != rows * width {
                 return Err(file.malformed(format!("section {section} does not have {width} bytes a row")));
             }
@@ -71,6 +86,10 @@ impl Ids {
 
     pub fn version(&self, row: u32) -> Result<u64, ReadError> {
         self.number(VERSIONS, u64::from(row))
+    }
+
+    pub fn digest(&self, row: u32) -> Result<u64, ReadError> {
+        self.number(DIGESTS, u64::from(row))
     }
 
     pub fn id(&self, row: u32) -> Result<DocId, ReadError> {

@@ -1,7 +1,7 @@
 //! An immutable segment: its files, what each holds, how it is opened.
 //!
 //! ```text
-//! {id:016x}.ids                      per row version and id; rows in the order of their ids         (ids)
+//! {id:016x}.ids                      per row version, id and digest; rows in the order of their ids (ids)
 //! {id:016x}.payload                  zstd blocks of JSON, by row                                     (payload)
 //! {id:016x}.vector.{n:02x}           a named vector: dense, sparse or multi; which rows have it      (vectors)
 //! {id:016x}.deleted.{generation:016x} rows that died up to that generation, a new file each time     (deleted)
@@ -59,16 +59,44 @@ pub struct SegmentRef {
     pub rows: u32,
     /// Rows that were alive.
     pub live_rows: u32,
+    /// Sum of the digests of all rows' documents, modulo 2^64 ([`Document::digest`]).
+    pub digest: u64,
+    /// The part of it that is of dead rows.
+    pub dead_digest: u64,
     /// Generation of the file of dead rows; `None` while there were none.
     pub deleted: Option<u64>,
     /// Its files; the file of dead rows, if there is one, is the last.
     pub files: Vec<FileRef>,
 }
 
+/// What lives in some segments, in two numbers: it depends on the documents alone, not on how they are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Live documents.
+    pub documents: u64,
+    /// Sum of their digests, modulo 2^64.
+    pub digest: u64,
+}
+
+impl Census {
+    /// Of all that a manifest names.
+    pub fn of(segments: &[SegmentRef]) -> Census {
+        let digests = segments
+            .iter()
+            .map(|segment| segment.digest.wrapping_sub(segment.dead_digest));
+        Census {
+            documents: segments.iter().map(|segment| u64::from(segment.live_rows)).sum(),
+            digest: digests.fold(0, u64::wrapping_add),
+        }
+    }
+}
+
 /// An open segment. Invariant: every file says that it belongs to this segment and has its number of rows.
 pub(crate) struct Segment {
     pub id: SegmentId,
     pub rows: u32,
+    /// Sum of the digests of all rows.
+    pub digest: u64,
     /// All but the file of dead rows, in the order of the manifest.
     pub files: Vec<FileRef>,
     pub filters: FilterCache,
@@ -106,6 +134,7 @@ impl Segment {
         let segment = Segment {
             id: reference.id,
             rows: reference.rows,
+            digest: reference.digest,
             files,
             filters: FilterCache::default(),
             columns: Columns::default(),
@@ -137,6 +166,17 @@ impl Segment {
 
     pub fn version(&self, row: u32) -> Result<u64, ReadError> {
         self.ids.version(row)
+    }
+
+    /// Digest of a row's document as it was written.
+    pub fn digest(&self, row: u32) -> Result<u64, ReadError> {
+        self.ids.digest(row)
+    }
+
+    /// Sum of the digests of some rows, modulo 2^64.
+    pub fn digest_of(&self, rows: &RoaringBitmap) -> Result<u64, ReadError> {
+        let mut digests = rows.iter().map(|row| self.digest(row));
+        digests.try_fold(0u64, |sum, digest| Ok(sum.wrapping_add(digest?)))
     }
 
     /// The row of an id, dead or alive.

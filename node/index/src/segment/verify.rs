@@ -3,7 +3,7 @@
 //! Checked: length and xxh3_64 of each file as the manifest has them, frames, every page's checksum, and the invariants:
 //! ids decode and are strictly ordered in the table by id (so no id occurs twice), payloads unpack to JSON objects,
 //! components are finite, cosine vectors have unit length, sparse indices increase, dead rows exist, and no id is alive in
-//! two segments. Derived files are checked if they are there; a damaged one is named, though it is only rebuilt.
+//! two segments, digests add up to what the manifest says. Derived files are checked if they are there; a damaged one is named, though it is only rebuilt.
 
 use std::path::Path;
 
@@ -62,6 +62,7 @@ pub fn verify(directory: &Path, segments: &[SegmentRef]) -> Verified {
         // A damaged page was named already: reading on would name it again for each of its rows.
         if let Some((segment, dead)) = verified.check(Segment::open(directory, reference)).filter(|_| is_sound) {
             check_segment(&segment, &mut verified);
+            check_digests(reference, &segment, &dead, &mut verified);
             check_derived(directory, &segment, &mut verified);
             opened.push((segment, dead));
         }
@@ -139,6 +140,20 @@ fn check_segment(segment: &Segment, verified: &mut Verified) {
             {
                 verified.note(file.file().malformed(format!("row {row}: {problem}")));
             }
+        }
+    }
+}
+
+/// The digests of all rows, and of the dead ones, add up to what the manifest says.
+fn check_digests(reference: &SegmentRef, segment: &Segment, dead: &RoaringBitmap, verified: &mut Verified) {
+    let all = RoaringBitmap::from_iter(0..segment.rows);
+    for (rows, expected) in [(&all, reference.digest), (dead, reference.dead_digest)] {
+        if let Some(digest) = verified
+            .check(segment.digest_of(rows))
+            .filter(|digest| *digest != expected)
+        {
+            let problem = format!("digests add up to {digest:016x}, the manifest says {expected:016x}");
+            verified.note(segment.ids.file().malformed(problem));
         }
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use granum_index::{
-    Found, Frozen, Index, MergeError, MergePlan, Merged, Moved, Options, Params, Place, Query, SegmentId, SegmentRef,
-    View,
+    Census, Found, Frozen, Index, MergeError, MergePlan, Merged, Moved, Options, Params, Place, Query, SegmentId,
+    SegmentRef, View,
 };
 use granum_model::DocId;
 use proptest::prelude::*;
@@ -150,8 +150,19 @@ impl Driver {
         assert!(ids.iter().all(|id| model.contains_key(id)));
         self.manifest = built.segments().to_vec();
         self.sealed = model;
+        self.check_census();
         self.index.publish(built);
         self.index.remove_unreferenced(&self.manifest).unwrap();
+    }
+
+    /// What the manifest says of its segments is what was sealed.
+    fn check_census(&self) {
+        let digests = self.sealed.iter().map(|(id, known)| known.document(id).digest());
+        let sealed = Census {
+            documents: self.sealed.len() as u64,
+            digest: digests.fold(0, u64::wrapping_add),
+        };
+        assert_eq!(Census::of(&self.manifest), sealed);
     }
 
     fn merge(&mut self, mask: u8) {
@@ -176,8 +187,7 @@ impl Driver {
     fn settle(&mut self) {
         if let Some((merged, false)) = &mut self.merged {
             self.manifest = self.index.settle(merged).unwrap();
-            let live_rows = self.manifest.iter().map(|segment| u64::from(segment.live_rows));
-            assert_eq!(live_rows.sum::<u64>(), self.sealed.len() as u64);
+            self.check_census();
             self.merged.as_mut().unwrap().1 = true;
         }
     }

@@ -41,6 +41,8 @@ fn copy(to: &Path, passes: impl Fn(&str) -> bool) -> Vec<SegmentRef> {
         id: SegmentId(1),
         rows,
         live_rows: rows,
+        digest: 0,
+        dead_digest: 0,
         deleted: None,
         files,
     }]

@@ -187,7 +187,7 @@ pub fn write_manifest(path: &Path, segments: &[SegmentRef]) -> anyhow::Result<()
     let file = |file: &FileRef| json!([file.name, file.bytes, file.xxh3]);
     let segment = |segment: &SegmentRef| {
         let files: Vec<Value> = segment.files.iter().map(file).collect();
-        json!([segment.id.0, segment.rows, files])
+        json!([segment.id.0, segment.rows, segment.digest, files])
     };
     let all: Vec<Value> = segments.iter().map(segment).collect();
     Ok(fs::write(path, Value::from(all).to_string())?)
@@ -195,12 +195,14 @@ pub fn write_manifest(path: &Path, segments: &[SegmentRef]) -> anyhow::Result<()
 
 /// The inverse of [`write_manifest`].
 pub fn read_manifest(path: &Path) -> anyhow::Result<Vec<SegmentRef>> {
-    type Written = Vec<(u64, u32, Vec<(String, u64, u64)>)>;
+    type Written = Vec<(u64, u32, u64, Vec<(String, u64, u64)>)>;
     let written: Written = serde_json::from_slice(&fs::read(path)?)?;
-    let segment = |(id, rows, files): (u64, u32, Vec<(String, u64, u64)>)| SegmentRef {
+    let segment = |(id, rows, digest, files): (u64, u32, u64, Vec<(String, u64, u64)>)| SegmentRef {
         id: SegmentId(id),
         rows,
         live_rows: rows,
+        digest,
+        dead_digest: 0,
         deleted: None,
         files: files
             .into_iter()

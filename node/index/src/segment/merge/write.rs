@@ -43,7 +43,8 @@ impl Copying<'_> {
     pub fn write(&self, schema: &Schema, pace: &mut Pace<'_>) -> Result<SegmentRef, MergeError> {
         let id = self.id;
         let mut files: Vec<FileRef> = Vec::with_capacity(2 + schema.vectors.len());
-        files.push(ids::write(self, pace).map_err(CopyError::merging(names::ids(id)))?);
+        let (ids, digest) = ids::write(self, pace).map_err(CopyError::merging(names::ids(id)))?;
+        files.push(ids);
         pace.ask()?;
         files.push(payload::write(self, pace).map_err(CopyError::merging(names::payload(id)))?);
         for (number, field) in schema.vectors.iter().enumerate() {
@@ -57,6 +58,8 @@ impl Copying<'_> {
             id,
             rows,
             live_rows: rows,
+            digest,
+            dead_digest: 0,
             deleted: None,
             files,
         })

@@ -1,4 +1,4 @@
-//! Ids and versions of a merged segment. The order of ids comes from the sources': run together, not sorted.
+//! Ids, versions and digests of a merged segment. The order of ids comes from the sources': run together, not sorted.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,7 +9,8 @@ use crate::fine::{Footer, Kind, PagedWriter};
 use crate::pace::{CopyError, Pace};
 use crate::segment::{FileRef, names};
 
-pub(super) fn write(copying: &Copying<'_>, pace: &mut Pace<'_>) -> Result<FileRef, CopyError> {
+/// Writes the file; returns it with the sum of the digests.
+pub(super) fn write(copying: &Copying<'_>, pace: &mut Pace<'_>) -> Result<(FileRef, u64), CopyError> {
     let mut writer = PagedWriter::create(copying.directory, &names::ids(copying.id))?;
     writer.section()?;
     for at in copying.rows {
@@ -31,7 +32,16 @@ pub(super) fn write(copying: &Copying<'_>, pace: &mut Pace<'_>) -> Result<FileRe
     }
     writer.section()?;
     write_by_id(&mut writer, copying, pace)?;
-    Ok(writer.finish(Footer::new(Kind::Ids, copying.id.0, copying.rows.len() as u64))?)
+    let mut sum = 0u64;
+    writer.section()?;
+    for at in copying.rows {
+        let digest = copying.source(at).digest(at.row)?;
+        sum = sum.wrapping_add(digest);
+        writer.write(&digest.to_le_bytes())?;
+        pace.step(8)?;
+    }
+    let file = writer.finish(Footer::new(Kind::Ids, copying.id.0, copying.rows.len() as u64))?;
+    Ok((file, sum))
 }
 
 /// The rows in the order of their ids. An id that comes twice, or a row that does not come, is damage.
