@@ -8,9 +8,8 @@ use std::sync::Arc;
 use granum_model::{Dense, Distance, VectorField, VectorKind};
 
 use super::estimate::Estimator;
-use super::places::Places;
 use super::quantize::{Factors, Quantizer, Scratch};
-use super::seek::{self, Named, Rows};
+use super::seek::{self, Named, Rows, Scan};
 use crate::options::{Builder, Options};
 use crate::simd;
 use crate::simd::codes::CodeKernel;
@@ -118,20 +117,12 @@ impl<'a> Chunks<'a> {
         (self.chunks[chunk as usize], row as usize)
     }
 
-    /// Scores all rows, or those `among` them, by their codes; see [`Coarse::scan`](super::Coarse::scan).
-    pub fn scan(
-        &self,
-        query: &[f32],
-        among: Option<&Places>,
-        reach: (usize, f32),
-        floor: f32,
-        stop: &dyn Fn() -> bool,
-        named: &mut Vec<Named>,
-    ) -> Option<u64> {
+    /// As [`Coarse::scan`](super::Coarse::scan).
+    pub fn scan(&self, wanted: &Scan<'_>, named: &mut Vec<Named>) -> Option<u64> {
         let Some(first) = self.chunks.first() else {
             return Some(0);
         };
-        seek::scan(self, &first.coder.quantizer, query, among, reach, floor, stop, named)
+        seek::scan(self, &first.coder.quantizer, wanted, named)
     }
 }
 

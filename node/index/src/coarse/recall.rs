@@ -9,7 +9,7 @@
 use super::Coarse;
 use super::codes::dense_row;
 use super::estimate::DEVIATIONS;
-use super::seek::Named;
+use super::seek::{Named, Scan};
 use crate::error::{BuildError, ReadError};
 use crate::executor::{Executor, map};
 use crate::fine::verify::{Claim, in_order};
@@ -101,9 +101,16 @@ fn ask(
             coarse.walk(query, (width as usize, K), None, is_other, |_| {}, &mut named);
         }
         None => {
-            // Of the K + 1 best of all, at least K are others.
-            let reach = (K + 1, DEVIATIONS);
-            coarse.scan(query, None, reach, f32::NEG_INFINITY, &|| false, &mut named);
+            let wanted = Scan {
+                query,
+                among: None,
+                // Of the K + 1 best of all, at least K are others.
+                k: K + 1,
+                deviations: DEVIATIONS,
+                floor: f32::NEG_INFINITY,
+                stop: &|| false,
+            };
+            coarse.scan(&wanted, &mut named);
             named.retain(|named| is_other(named.place));
         }
     }

@@ -33,6 +33,22 @@ pub(crate) struct Named {
     pub interval: ScoreInterval,
 }
 
+/// What a scan is to find.
+pub(crate) struct Scan<'a> {
+    /// What is near, in components.
+    pub query: &'a [f32],
+    /// `None`: all places.
+    pub among: Option<&'a Places>,
+    /// Places that may be among so many best.
+    pub k: usize,
+    /// Scores lie within so many standard deviations of their estimates.
+    pub deviations: f32,
+    /// What certainly scores less is not wanted.
+    pub floor: f32,
+    /// Asked now and then whether to give up.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
 /// A thread's memory for searches.
 #[derive(Default)]
 struct Seeker {
@@ -161,20 +177,10 @@ impl Coarse {
         })
     }
 
-    /// Scores all places, or those `among` them, by their codes; adds those that may be among the `k` best of them and of
-    /// what reaches `floor`, where scores lie within so many `deviations` of their estimates.
-    /// Returns how many were scored; `None`: the codes are damaged, or `stop` said so.
-    pub fn scan(
-        &self,
-        query: &[f32],
-        among: Option<&Places>,
-        reach: (usize, f32),
-        floor: f32,
-        stop: &dyn Fn() -> bool,
-        named: &mut Vec<Named>,
-    ) -> Option<u64> {
-        let (rows, quantizer) = (self.loaded()?, self.codes.quantizer());
-        scan(rows, quantizer, query, among, reach, floor, stop, named)
+    /// Scores places by their codes and adds to `named` those that `wanted` may be. Returns how many were scored; `None`: the
+    /// codes are damaged, or `stop` said so.
+    pub fn scan(&self, wanted: &Scan<'_>, named: &mut Vec<Named>) -> Option<u64> {
+        scan(self.loaded()?, self.codes.quantizer(), wanted, named)
     }
 }
 
@@ -193,20 +199,15 @@ pub(super) trait Rows {
 }
 
 /// See [`Coarse::scan`].
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a scan is told all that it needs, and keeps nothing"
-)]
-pub(super) fn scan(
-    rows: &impl Rows,
-    quantizer: &Quantizer,
-    query: &[f32],
-    among: Option<&Places>,
-    (k, deviations): (usize, f32),
-    floor: f32,
-    stop: &dyn Fn() -> bool,
-    named: &mut Vec<Named>,
-) -> Option<u64> {
+pub(super) fn scan(rows: &impl Rows, quantizer: &Quantizer, wanted: &Scan<'_>, named: &mut Vec<Named>) -> Option<u64> {
+    let Scan {
+        query,
+        among,
+        k,
+        deviations,
+        mut floor,
+        stop,
+    } = *wanted;
     SEEKER.with_borrow_mut(|seeker| {
         let Seeker {
             estimator,
@@ -220,7 +221,7 @@ pub(super) fn scan(
         estimator.prepare(quantizer, query);
         best.clear();
         let widest = deviations * estimator.widest(rows.largest());
-        let (mut floor, mut scored, first) = (floor, 0, named.len());
+        let (mut scored, first) = (0, named.len());
         let mut next_stop = 0;
         let mut blocks = Blocks::new(rows.places(), among);
         let mut take = |tile: &mut Vec<u32>| {

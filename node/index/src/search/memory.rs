@@ -7,7 +7,7 @@
 use super::{STOP_ROWS, Search};
 use crate::coarse::Places;
 use crate::coarse::chunk::Chunks;
-use crate::coarse::seek::Named;
+use crate::coarse::seek::{Named, Scan};
 use crate::error::SearchError;
 use crate::metric::Probe;
 use crate::query::RowRef;
@@ -74,8 +74,15 @@ impl Search<'_> {
         let alive = (!dead.is_empty())
             .then(|| Places::all_but((numbers.len() * CHUNK_ROWS) as u32, dead.iter().filter_map(place_of)));
         let mut named: Vec<Named> = Vec::new();
-        let reach = (self.wanted(), self.certificate.deviations());
-        let scored = chunks.scan(query, alive.as_ref(), reach, self.best.worst(), self.stop, &mut named);
+        let wanted = Scan {
+            query,
+            among: alive.as_ref(),
+            k: self.wanted(),
+            deviations: self.certificate.deviations(),
+            floor: self.best.worst(),
+            stop: self.stop,
+        };
+        let scored = chunks.scan(&wanted, &mut named);
         self.certificate.scanned();
         self.usage.rows_scored += scored.ok_or(SearchError::Stopped)?;
         // Best first, so that what comes later is ruled out by what is known.

@@ -6,7 +6,7 @@ use granum_model::{Distance, Filter, ScoreInterval};
 
 use super::Search;
 use super::reads::Reads;
-use crate::coarse::seek::Named;
+use crate::coarse::seek::{Named, Scan};
 use crate::coarse::{Coarse, Places};
 use crate::error::{ReadError, SearchError};
 use crate::filter::known::Known;
@@ -211,8 +211,15 @@ impl Search<'_> {
         named.clear();
         let alive = (passing.is_none() && !everywhere).then(|| self.alive(live, file));
         let among = passing.or(alive.as_deref());
-        let reach = (k, self.certificate.deviations());
-        let scored = coarse.scan(query, among, reach, self.best.worst(), self.stop, named);
+        let wanted = Scan {
+            query,
+            among,
+            k,
+            deviations: self.certificate.deviations(),
+            floor: self.best.worst(),
+            stop: self.stop,
+        };
+        let scored = coarse.scan(&wanted, named);
         self.certificate.scanned();
         self.usage.rows_scored += scored.ok_or(SearchError::Stopped)?;
         Ok(())
