@@ -8,6 +8,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use granum_proto::VERSIONS_AHEAD;
 use granum_proto::internal::{EnsureReplicaRequest, Member, NodeRecord};
 use prost::Message;
 
@@ -20,8 +21,9 @@ pub const NODE_FILE: &str = "NODE";
 pub const BOOK_FILE: &str = "BOOK";
 /// File that is locked while a process uses the directory.
 pub const LOCK_FILE: &str = "LOCK";
-/// Version of the data directory's format.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of the data directory's format: the newest that this build reads, and that of a directory that it makes. One that
+/// is there keeps its own, so that an upgrade can be taken back.
+pub const FORMAT_VERSION: u32 = 1 + VERSIONS_AHEAD;
 
 const NODE_KIND: Kind = Kind {
     magic: *b"GRANNODE",
@@ -94,6 +96,8 @@ pub struct Directory {
     disk: SharedDisk,
     path: PathBuf,
     identity: Mutex<Identity>,
+    /// Frame of the identity, of the directory's own version.
+    kind: Kind,
     born: bool,
     /// Held as long as this value lives.
     _lock: File,
@@ -119,8 +123,12 @@ impl Directory {
         disk.create_dir_all(path).map_err(FrameError::from)?;
         let lock = lock(&path.join(LOCK_FILE))?;
         let file = path.join(NODE_FILE);
+        let mut kind = NODE_KIND;
         let (mut identity, born) = match frame::read(disk.as_ref(), &file, NODE_KIND)? {
-            Some(framed) => (decode::<Identity>(&file, &framed.content)?, false),
+            Some(framed) => {
+                kind.version = framed.version;
+                (decode::<Identity>(&file, &framed.content)?, false)
+            }
             None => (
                 Identity {
                     node: new_id().max(1),
@@ -130,11 +138,12 @@ impl Directory {
             ),
         };
         identity.incarnation += 1;
-        frame::write(disk.as_ref(), &file, NODE_KIND, &identity.encode_to_vec())?;
+        frame::write(disk.as_ref(), &file, kind, &identity.encode_to_vec())?;
         Ok(Directory {
             disk,
             path: path.to_owned(),
             identity: Mutex::new(identity),
+            kind,
             born,
             _lock: lock,
         })
@@ -168,7 +177,7 @@ impl Directory {
             frame::write(
                 self.disk.as_ref(),
                 &self.path.join(NODE_FILE),
-                NODE_KIND,
+                self.kind,
                 &changed.encode_to_vec(),
             )?;
             *identity = changed;

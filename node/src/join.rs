@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use granum_model::ids::REGISTER;
-use granum_proto::PROTOCOL_VERSION;
 use granum_proto::internal::register_client::RegisterClient;
 use granum_proto::internal::{Compare, HelloRequest, HelloResponse, NodeRecord, Put, Swap, SwapResult};
 use granum_proto::limits::MESSAGE_OUT_BYTES_MAX;
 use granum_proto::status::{self, Failure};
+use granum_proto::{PROTOCOL_VERSION, works_with};
 use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -189,10 +189,10 @@ impl Joining {
             protocol_version: PROTOCOL_VERSION,
         };
         let hello = answer(address, client(address)?.hello(request)).await?;
-        if hello.protocol_version != PROTOCOL_VERSION {
+        if !works_with(hello.protocol_version) {
             let theirs = hello.protocol_version;
             return Err(Failure::Precondition(format!(
-                "{address} speaks protocol {theirs}, this is {PROTOCOL_VERSION}"
+                "{address} speaks protocol {theirs}, this is {PROTOCOL_VERSION}: only neighbours work together"
             )));
         }
         let mine = self.cluster();

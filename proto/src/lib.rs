@@ -29,5 +29,17 @@ mod generated {
     }
 }
 
+#[cfg(all(feature = "next-version", not(debug_assertions)))]
+compile_error!("next-version is for tests of rolling upgrades: it can't be part of a release build");
+
 /// Version of `granum.internal.v1` this build speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 1 + VERSIONS_AHEAD;
+
+/// How much later than it is this build says it is: 1 with the feature `next-version`.
+pub const VERSIONS_AHEAD: u32 = cfg!(feature = "next-version") as u32;
+
+/// Whether builds of that protocol version and of this one work together: neighbours do, so that a cluster is upgraded one
+/// process after the other.
+pub const fn works_with(version: u32) -> bool {
+    version != 0 && version.abs_diff(PROTOCOL_VERSION) <= 1
+}

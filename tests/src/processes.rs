@@ -52,6 +52,8 @@ struct Process {
     ports: [u16; 2],
     metrics: u16,
     log: PathBuf,
+    /// What it runs when it is started.
+    binary: PathBuf,
     child: Option<Child>,
 }
 
@@ -217,6 +219,21 @@ impl Cluster {
         self.coordinators[coordinator].kill();
     }
 
+    /// SIGTERM; the exit code.
+    pub fn terminate_coordinator(&mut self, coordinator: usize) -> Option<i32> {
+        self.coordinators[coordinator].terminate()
+    }
+
+    /// A node runs another build from its next start on.
+    pub fn node_binary(&mut self, node: usize, binary: &Path) {
+        self.nodes[node].binary = binary.to_owned();
+    }
+
+    /// A coordinator runs another build from its next start on.
+    pub fn coordinator_binary(&mut self, coordinator: usize, binary: &Path) {
+        self.coordinators[coordinator].binary = binary.to_owned();
+    }
+
     /// Starts a killed coordinator again and returns when it is ready.
     pub async fn start_coordinator(&mut self, coordinator: usize) {
         self.coordinators[coordinator].start();
@@ -251,6 +268,7 @@ impl Process {
             ports: [data, raft],
             metrics,
             log: directory.join(format!("{name}.log")),
+            binary: binary(),
             child: None,
         }
     }
@@ -272,6 +290,7 @@ impl Process {
             ports: [http, grpc],
             metrics,
             log,
+            binary: binary(),
             child: None,
         }
     }
@@ -287,10 +306,10 @@ impl Process {
         let mut command = match &self.namespace {
             Some(name) => {
                 let mut command = Command::new("nsenter");
-                command.arg(format!("--net=/run/netns/{name}")).arg(binary());
+                command.arg(format!("--net=/run/netns/{name}")).arg(&self.binary);
                 command
             }
-            None => Command::new(binary()),
+            None => Command::new(&self.binary),
         };
         command
             .args(&self.arguments)
@@ -370,11 +389,20 @@ pub fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("GRANUM_BIN") {
         return path.into();
     }
+    built("granum").expect("the binary granum is not in the target folder: cargo build -p granum")
+}
+
+/// The build of the version to come (`.ci/build-next` makes it), if there is one.
+pub fn next_binary() -> Option<PathBuf> {
+    built("granum-next")
+}
+
+/// A program of the target folder.
+fn built(name: &str) -> Option<PathBuf> {
     let running = std::env::current_exe().expect("a path");
     // Tests run from a folder of the target folder, programs from itself.
-    let folders = running.ancestors().skip(1).take(2);
-    let path = folders.map(|folder| folder.join("granum")).find(|path| path.exists());
-    path.expect("the binary granum is not in the target folder: cargo build -p granum")
+    let mut folders = running.ancestors().skip(1).take(2);
+    folders.find_map(|folder| Some(folder.join(name)).filter(|path| path.exists()))
 }
 
 /// Whether `GET /readyz` answers 200.

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use granum_proto::PROTOCOL_VERSION;
 use granum_proto::internal::register_client::RegisterClient;
 use granum_proto::internal::{
     HelloRequest, KeyValue, RegisterEvents, RegisterReadRequest, RegisterReadResponse, RegisterWatchRequest, Swap,
@@ -17,6 +16,7 @@ use granum_proto::internal::{
 };
 use granum_proto::limits::{MESSAGE_IN_BYTES_MAX, MESSAGE_OUT_BYTES_MAX};
 use granum_proto::status::Failure;
+use granum_proto::{PROTOCOL_VERSION, works_with};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -136,9 +136,9 @@ impl Store {
             protocol_version: PROTOCOL_VERSION,
         };
         let hello = answer(deadline, self.client(address)?.hello(hello)).await?;
-        if hello.protocol_version != PROTOCOL_VERSION {
+        if !works_with(hello.protocol_version) {
             let problem = format!(
-                "{address} speaks protocol {}, this is {PROTOCOL_VERSION}",
+                "{address} speaks protocol {}, this is {PROTOCOL_VERSION}: only neighbours work together",
                 hello.protocol_version
             );
             return Err(Failure::Precondition(problem));

@@ -66,6 +66,8 @@ pub struct Framed {
     pub content: Vec<u8>,
     /// The frame's digest, which names this state of the file.
     pub digest: u64,
+    /// Version of the content.
+    pub version: u32,
 }
 
 /// Puts `content` under `path`, durably and at once. Returns the frame's digest.
@@ -143,7 +145,11 @@ pub fn read(disk: &dyn Disk, path: &Path, kind: Kind) -> Result<Option<Framed>, 
             format!("version {version}, this build reads up to {}", kind.version),
         ));
     }
-    Ok(Some(Framed { content, digest }))
+    Ok(Some(Framed {
+        content,
+        digest,
+        version,
+    }))
 }
 
 fn digest(header: &[u8; HEADER_BYTES], content: &[u8]) -> u64 {

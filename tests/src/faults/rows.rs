@@ -42,6 +42,17 @@ pub enum Fault {
     Clock,
     /// SIGTERM and a start, one node after the other.
     RollingRestart,
+    /// SIGTERM and a start of the other build, one process after the other: of the version to come, then of this one again.
+    RollingUpgrade(First),
+}
+
+/// Which processes are replaced first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum First {
+    /// The nodes, then the coordinators.
+    Nodes,
+    /// The coordinators, then the nodes.
+    Coordinators,
 }
 
 /// Who meets it.
@@ -93,7 +104,7 @@ const fn smoke(row: Row) -> Row {
 }
 
 /// The table.
-pub const ROWS: [Row; 27] = [
+pub const ROWS: [Row; 29] = [
     smoke(row(
         "kill-leader",
         "SIGKILL of a leader",
@@ -218,6 +229,20 @@ pub const ROWS: [Row; 27] = [
         "rolling-restart",
         "SIGTERM and start of each node in turn",
         Fault::RollingRestart,
+        0,
+        2,
+    ),
+    row(
+        "rolling-upgrade",
+        "nodes, then coordinators, replaced in turn by the next version, then by this one again",
+        Fault::RollingUpgrade(First::Nodes),
+        0,
+        2,
+    ),
+    row(
+        "rolling-upgrade-coordinators",
+        "coordinators, then nodes, replaced in turn by the next version, then by this one again",
+        Fault::RollingUpgrade(First::Coordinators),
         0,
         2,
     ),

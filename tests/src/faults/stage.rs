@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use granum_client::{Client, VectorField};
 use rand::rngs::StdRng;
 
@@ -11,8 +11,8 @@ use super::damage::FileKind;
 use super::disks::Disks;
 use super::load::{COLLECTION, DIMENSION, HOT, STATIC, document};
 use super::network::Network;
-use super::rows::{Fault, Row, Whom};
-use crate::processes::{Cluster, Layout, NODES};
+use super::rows::{Fault, First, Row, Whom};
+use crate::processes::{COORDINATORS, Cluster, Layout, NODES, binary, next_binary};
 
 /// How long a cluster may take to heal, of a debug build on a busy machine.
 const HEAL_DEADLINE: Duration = Duration::from_secs(120);
@@ -39,6 +39,8 @@ pub struct Stage {
     network: Option<Network>,
     disks: Option<Disks>,
     clocks: Option<Clocks>,
+    /// Whether it runs the version to come.
+    is_next: bool,
     /// What was seen of damage, a sentence each.
     pub notes: Vec<String>,
 }
@@ -81,6 +83,9 @@ impl Stage {
             Fault::Clock => Some(Clocks::make().map_err(Unable)?),
             _ => None,
         };
+        if matches!(row.fault, Fault::RollingUpgrade(_)) && next_binary().is_none() {
+            return Err(Unable(anyhow!("no build of the next version: .ci/build-next makes it")).into());
+        }
         // Small, so that seals, merges and purges of the log happen in a short run.
         let small = ["--log-segment-bytes=4194304", "--free-space-min-bytes=67108864"];
         let seal_bytes = if row.damages() { DAMAGED_SEAL_BYTES } else { SEAL_BYTES };
@@ -107,6 +112,7 @@ impl Stage {
             network,
             disks,
             clocks,
+            is_next: false,
             notes: Vec::new(),
         };
         stage.cluster.ready().await;
@@ -187,7 +193,7 @@ impl Stage {
                 Whom::All => (0..NODES).collect(),
                 Whom::Coordinator => vec![],
             },
-            Fault::Loss(_) | Fault::RollingRestart => (0..NODES).collect(),
+            Fault::Loss(_) | Fault::RollingRestart | Fault::RollingUpgrade(_) => (0..NODES).collect(),
             Fault::Flip(_) => vec![follower],
             Fault::Pause | Fault::Cut(_) | Fault::Clock => vec![leader],
         };
@@ -202,7 +208,7 @@ impl Stage {
                 Fault::Loss(percent) => self.network()?.lose(node, percent)?,
                 Fault::DiskFull(_) => self.disks()?.fill(node)?,
                 Fault::Clock => self.clocks()?.jump(node, 600)?,
-                Fault::PowerLoss(_) | Fault::RollingRestart => {}
+                Fault::PowerLoss(_) | Fault::RollingRestart | Fault::RollingUpgrade(_) => {}
             }
         }
         match row.fault {
@@ -211,7 +217,8 @@ impl Stage {
                 self.disks()?.cut(&nodes)?;
                 nodes.iter().for_each(|node| self.cluster.kill_node(*node));
             }
-            Fault::RollingRestart => self.restart_each().await?,
+            Fault::RollingRestart => self.restart_nodes().await?,
+            Fault::RollingUpgrade(first) => self.replace_each(first).await?,
             Fault::Flip(kind) => {
                 let data = self.cluster.node_data(follower);
                 let place = kind.flip(&data, random)?.context("there is no such file")?;
@@ -242,7 +249,7 @@ impl Stage {
                     self.disks()?.restore(node)?;
                     self.cluster.start_node(node);
                 }
-                Fault::Clock | Fault::RollingRestart => {}
+                Fault::Clock | Fault::RollingRestart | Fault::RollingUpgrade(_) => {}
             }
         }
         match row.fault {
@@ -310,7 +317,7 @@ impl Stage {
         None
     }
 
-    async fn restart_each(&mut self) -> Result<()> {
+    async fn restart_nodes(&mut self) -> Result<()> {
         for node in 0..NODES {
             let code = self.cluster.terminate_node(node);
             if code != Some(0) {
@@ -321,6 +328,26 @@ impl Stage {
             self.cluster.start_node(node);
             self.cluster.node_ready(node).await;
             self.healed(&[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces each process by one of the other build.
+    async fn replace_each(&mut self, first: First) -> Result<()> {
+        self.is_next = !self.is_next;
+        let next = next_binary().filter(|_| self.is_next);
+        let other = next.unwrap_or_else(binary);
+        (0..NODES).for_each(|node| self.cluster.node_binary(node, &other));
+        if first == First::Nodes {
+            self.restart_nodes().await?;
+        }
+        for coordinator in 0..COORDINATORS {
+            self.cluster.terminate_coordinator(coordinator);
+            self.cluster.coordinator_binary(coordinator, &other);
+            self.cluster.start_coordinator(coordinator).await;
+        }
+        if first == First::Coordinators {
+            self.restart_nodes().await?;
         }
         Ok(())
     }
