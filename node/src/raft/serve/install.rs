@@ -1,7 +1,8 @@
 //! How is a whole state taken in, from a leader whose log no longer reaches back to what this replica has?
 //!
-//! As a stream of answers to a stream of chunks: what is wanted, then the vote. Whoever drops the stream ends the transfer;
-//! what has arrived stays for the next. What is needed of it is decided before anything travels.
+//! As a stream of answers to a stream of chunks: what is wanted, then the vote. A task of its own does it, so that no sender
+//! that stops reading answers can keep a later transfer out; whoever drops the answers ends it, and what has arrived stays
+//! for the next. What is needed is decided before anything travels.
 
 use std::sync::Arc;
 
@@ -9,59 +10,55 @@ use futures::stream;
 use granum_proto::internal::{self, raft_snapshot_chunk as chunk, raft_snapshot_reply as reply};
 use granum_proto::status::Failure;
 use openraft::error::Fatal;
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Inbox, malformed};
 use crate::raft::blocking::Blocking;
 use crate::raft::group::Group;
 use crate::raft::machine::Snapshot;
 use crate::raft::transfer::Offer;
+use crate::raft::transfer::counts::Counts;
 use crate::raft::transfer::incoming::Incoming;
 use crate::raft::transfer::reception::interrupted;
 use crate::raft::wire::{self, Malformed};
 
-/// Where a transfer stands between two answers.
-enum Step<S> {
-    /// Nothing was read yet.
-    Header(S),
-    /// What is missing was asked for.
-    Chunks(Box<Receiving<S>>),
-    /// The vote was answered.
-    Over,
-}
+/// Answers of one transfer: what is wanted, and the vote or why there is none. So many never wait to be read.
+const REPLIES_MAX: usize = 2;
 
-struct Receiving<S> {
-    group: Arc<Group>,
-    incoming: Incoming,
-    chunks: S,
+type Reply = Result<internal::RaftSnapshotReply, Failure>;
+
+fn answer(replies: &mpsc::Sender<Reply>, outcome: Result<reply::Kind, Failure>) {
+    let reply = outcome.map(|kind| internal::RaftSnapshotReply { kind: Some(kind) });
+    // Who no longer waits needs none.
+    let _ = replies.try_send(reply);
 }
 
 impl Inbox {
     /// A whole state. What is wanted of it is the first answer, the replica's vote the last; where nothing is needed,
     /// the only one.
-    pub fn install_snapshot<S>(
-        &self,
-        chunks: S,
-    ) -> impl Stream<Item = Result<internal::RaftSnapshotReply, Failure>> + Send + use<S>
+    pub fn install_snapshot<S>(&self, chunks: S) -> impl Stream<Item = Reply> + Send + use<S>
     where
         S: Stream<Item = Result<internal::RaftSnapshotChunk, tonic::Status>> + Unpin + Send + 'static,
     {
+        let (replies, answers) = mpsc::channel(REPLIES_MAX);
         let inbox = self.clone();
-        stream::try_unfold(Step::Header(chunks), move |step| {
-            let inbox = inbox.clone();
-            async move {
-                let (kind, next) = match step {
-                    Step::Header(chunks) => inbox.begin(chunks).await?,
-                    Step::Chunks(receiving) => (reply::Kind::Vote(inbox.receive(*receiving).await?), Step::Over),
-                    Step::Over => return Ok(None),
-                };
-                Ok(Some((internal::RaftSnapshotReply { kind: Some(kind) }, next)))
-            }
-        })
+        let transfer = tokio::spawn(async move {
+            let vote = inbox.take_in(chunks, &replies).await;
+            answer(&replies, vote.map(reply::Kind::Vote));
+        });
+        stream::unfold(
+            (answers, AbortOnDropHandle::new(transfer)),
+            async |(mut answers, transfer)| {
+                let reply = answers.recv().await?;
+                Some((reply, (answers, transfer)))
+            },
+        )
     }
 
-    /// Reads the header; says what of the files is missing here.
-    async fn begin<S>(&self, mut chunks: S) -> Result<(reply::Kind, Step<S>), Failure>
+    /// Reads the header, says what of the files is missing here, takes that, and installs. Answers the replica's vote.
+    async fn take_in<S>(&self, mut chunks: S, replies: &mpsc::Sender<Reply>) -> Result<internal::RaftVote, Failure>
     where
         S: Stream<Item = Result<internal::RaftSnapshotChunk, tonic::Status>> + Unpin,
     {
@@ -79,8 +76,16 @@ impl Inbox {
             };
             let answer = group.raft.install_full_snapshot(offer.vote, unneeded).await;
             let answer = answer.map_err(|fatal| unavailable(&group, &fatal))?;
-            return Ok((reply::Kind::Vote(wire::vote_out(&answer.vote)), Step::Over));
+            return Ok(wire::vote_out(&answer.vote));
         }
+        let incoming = self.begin(&group, offer, from_node).await?;
+        answer(replies, Ok(reply::Kind::Wanted(incoming.wanted())));
+        let incoming = self.receive(incoming, chunks).await?;
+        self.install(&group, incoming).await
+    }
+
+    /// Looks what of an announced snapshot is here.
+    async fn begin(&self, group: &Arc<Group>, offer: Offer, from_node: u64) -> Result<Incoming, Failure> {
         let turn = group.reception.begin(offer.vote.leader_id.term).await?;
         let disk = self.groups.peers().disk().clone();
         let (receiver, files) = (group.clone(), offer.files.len());
@@ -104,25 +109,14 @@ impl Inbox {
             resumed_bytes = spared.resumed_bytes,
             "a snapshot comes in"
         );
-        let wanted = reply::Kind::Wanted(incoming.wanted());
-        let receiving = Receiving {
-            group,
-            incoming,
-            chunks,
-        };
-        Ok((wanted, Step::Chunks(Box::new(receiving))))
+        Ok(incoming)
     }
 
-    /// Takes what was asked for, then installs.
-    async fn receive<S>(&self, receiving: Receiving<S>) -> Result<internal::RaftVote, Failure>
+    /// Takes what was asked for.
+    async fn receive<S>(&self, mut incoming: Incoming, mut chunks: S) -> Result<Incoming, Failure>
     where
         S: Stream<Item = Result<internal::RaftSnapshotChunk, tonic::Status>> + Unpin,
     {
-        let Receiving {
-            group,
-            mut incoming,
-            mut chunks,
-        } = receiving;
         let interrupt = incoming.turn().interrupt();
         loop {
             let arrived = tokio::select! {
@@ -131,7 +125,7 @@ impl Inbox {
                 arrived = next(&mut chunks) => arrived,
             };
             let data = match arrived? {
-                None => break,
+                None => return Ok(incoming),
                 Some(chunk::Kind::Data(data)) => data,
                 Some(chunk::Kind::Header(_)) => return Err(malformed(Malformed("snapshot: a second header"))),
             };
@@ -139,6 +133,10 @@ impl Inbox {
             incoming = blocking(self.place(), move || incoming.take(&data).map(|()| incoming)).await?;
             self.counts().received(bytes);
         }
+    }
+
+    /// Hands what has arrived to Raft.
+    async fn install(&self, group: &Group, incoming: Incoming) -> Result<internal::RaftVote, Failure> {
         let vote = incoming.vote();
         let snapshot = blocking(self.place(), move || incoming.finish()).await?;
         let files = snapshot.snapshot.clone();
@@ -151,7 +149,7 @@ impl Inbox {
         if is_taken || matches!(&answer, Err(fatal) if !matches!(fatal, Fatal::Stopped)) {
             group.reception.clear(self.place(), files).await;
         }
-        let answer = answer.map_err(|fatal| unavailable(&group, &fatal))?;
+        let answer = answer.map_err(|fatal| unavailable(group, &fatal))?;
         if is_taken {
             self.counts().installed();
             tracing::info!(shard = group.shard().0, "a snapshot is installed");
@@ -163,7 +161,7 @@ impl Inbox {
         self.groups.log().blocking()
     }
 
-    fn counts(&self) -> &crate::raft::transfer::counts::Counts {
+    fn counts(&self) -> &Counts {
         self.groups.peers().counts()
     }
 }
