@@ -248,6 +248,7 @@ impl Watched {
             recent_bytes: self.holdings.recent_bytes(),
             searches: (load.waiting, load.running, load.capacity),
             merges: self.merging.stats(),
+            snapshots: groups.peers().transferred(),
             recall_checks: self.context.recall.counts(),
         };
         let names: HashMap<_, _> = replicas
@@ -357,13 +358,12 @@ mod tests {
         (log.sync_histogram[0], log.sync_histogram[2], log.sync_micros) = (3, 1, 2_500_000);
         let node = NodeState {
             ready: true,
-            draining: false,
             disk_available_bytes: 5,
             memory_anonymous_bytes: 6,
             recent_bytes: (1, 2),
             searches: (0, 1, 8),
-            merges: crate::merging::MergeStats::default(),
             recall_checks: (3, 1),
+            ..NodeState::default()
         };
         let mut all = readings::of_groups(&[(0, group.clone()), (42, group)]);
         all.extend(readings::of_shards(&[]));

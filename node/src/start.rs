@@ -44,8 +44,6 @@ use crate::worker::{SEARCH_QUEUE_PER_WORKER, Workers};
 
 /// Folder of the log, inside the data directory.
 const LOG_FOLDER: &str = "log";
-/// Folder of snapshots that are coming in; emptied at each start.
-const INCOMING_FOLDER: &str = "incoming";
 /// Folder of the cache of documents' places.
 const TREES_FOLDER: &str = "trees";
 /// Memory for pages of that cache, in bytes.
@@ -186,7 +184,6 @@ fn open_disk(config: &Config, disk: SharedDisk) -> Result<Opened, NodeError> {
     let directory = Directory::open(disk.clone(), Path::new(&config.data_dir), random_id)?;
     let identity = directory.identity();
     let path = directory.path().to_owned();
-    disk.remove_dir_all(&path.join(INCOMING_FOLDER))?;
     let log_path = path.join(LOG_FOLDER);
     disk.create_dir_all(&log_path)?;
     let options = LogOptions {
@@ -272,8 +269,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
     // Set once, here.
     let _ = watch.set(watched);
 
-    let inbox = Inbox::new(groups, opened.directory.path().join(INCOMING_FOLDER));
-    raft.spawn(serve_raft(listeners.raft, RaftService::new(inbox)));
+    raft.spawn(serve_raft(listeners.raft, RaftService::new(Inbox::new(groups))));
     let services = DataPort {
         shards: ShardService::new(context.clone(), holdings.clone(), metrics, draining.clone()),
         register: RegisterService::new(holdings.clone(), joining.clone(), stop.clone()),

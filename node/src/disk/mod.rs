@@ -128,6 +128,18 @@ impl DiskError {
         )
     }
 
+    /// Whether the file system, as opposed to the disk's state, has no second name for a file here.
+    pub fn refuses_links(&self) -> bool {
+        self.operation == Operation::HardLink
+            && matches!(
+                self.source.kind(),
+                io::ErrorKind::CrossesDevices
+                    | io::ErrorKind::TooManyLinks
+                    | io::ErrorKind::Unsupported
+                    | io::ErrorKind::PermissionDenied
+            )
+    }
+
     /// Whether the file or folder was not there.
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound

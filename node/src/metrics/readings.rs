@@ -5,6 +5,7 @@
 use crate::merging::MergeStats;
 use crate::raft::GroupStatus;
 use crate::raft::log::{LogStats, SYNC_BUCKETS_MICROS};
+use crate::raft::transfer::counts::Transferred;
 use crate::shard::ShardStats;
 
 /// A number with its name.
@@ -51,6 +52,7 @@ pub struct Of {
 }
 
 /// State of a node that is neither its log's nor a shard's.
+#[derive(Default)]
 pub struct NodeState {
     /// Whether it should get requests.
     pub ready: bool,
@@ -66,6 +68,8 @@ pub struct NodeState {
     pub searches: (usize, usize, usize),
     /// What was merged.
     pub merges: MergeStats,
+    /// What was sent and received of snapshots.
+    pub snapshots: Transferred,
     /// Searches asked again for their recall, and those that were to be and were not.
     pub recall_checks: (u64, u64),
 }
@@ -210,7 +214,7 @@ pub fn of_node(node: &NodeState, log: &LogStats) -> Vec<Reading> {
     };
     let (recent, recent_limit) = node.recent_bytes;
     let (waiting, running, capacity) = node.searches;
-    let merges = node.merges;
+    let (merges, snapshots) = (node.merges, node.snapshots);
     vec![
         gauge(
             "granum_node_ready",
@@ -269,6 +273,31 @@ pub fn of_node(node: &NodeState, log: &LogStats) -> Vec<Reading> {
             "granum_merge_written_bytes_total",
             "Bytes written by merges, finished or not",
             merges.written_bytes,
+        ),
+        counter(
+            "granum_snapshot_sent_bytes_total",
+            "Bytes of snapshots' files sent to replicas that the log no longer reaches",
+            snapshots.sent_bytes,
+        ),
+        counter(
+            "granum_snapshot_received_bytes_total",
+            "Bytes of such files received",
+            snapshots.received_bytes,
+        ),
+        counter(
+            "granum_snapshot_held_bytes_total",
+            "Bytes of such files that lay here whole and did not travel",
+            snapshots.held_bytes,
+        ),
+        counter(
+            "granum_snapshot_resumed_bytes_total",
+            "Bytes of files that an interrupted transfer had brought and that did not travel again",
+            snapshots.resumed_bytes,
+        ),
+        counter(
+            "granum_snapshots_installed_total",
+            "Snapshots taken over",
+            snapshots.installed,
         ),
         counter(
             "granum_recall_checks_total",

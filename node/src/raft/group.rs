@@ -28,6 +28,8 @@ use tokio::sync::Semaphore;
 use super::log::Log;
 use super::machine::{Machine, Progress};
 use super::network::Peers;
+use super::transfer::Offer;
+use super::transfer::reception::Reception;
 use super::type_config::{Command, Peer, TypeConfig};
 use crate::shard::{StateMachine, command};
 use read::Contact;
@@ -52,6 +54,7 @@ pub struct Group {
     log: Arc<Log>,
     in_flight: Arc<Semaphore>,
     contact: Contact,
+    pub(super) reception: Reception,
 }
 
 /// What a read may rely on.
@@ -119,7 +122,9 @@ impl Group {
             log,
         } = parts;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_BYTES_MAX / CHARGE_BYTES_MIN));
+        let reception = Reception::new(peers.disk().clone(), machine.incoming());
         Group {
+            reception,
             shard,
             replica,
             raft,
@@ -313,6 +318,12 @@ impl Group {
             is_damaged: self.progress.fault.get().is_some_and(|fault| fault.is_damage),
             fault,
         }
+    }
+
+    /// Whether a snapshot is of no use here: this replica has committed what it holds, or obeys a later leader.
+    pub(super) fn needs_nothing_of(&self, offer: &Offer) -> bool {
+        let metrics = self.metrics();
+        offer.meta.last_log_id <= metrics.local_committed || offer.vote.leader_id.term < metrics.current_term
     }
 
     fn metrics(&self) -> RaftMetrics<TypeConfig> {

@@ -1,7 +1,7 @@
 //! Which groups live on this node? All of them share one log, one runtime and one pair of connections a peer.
 //!
-//! Each group has a *keeper*: the task that turns seal points into seals (the slow work runs on blocking threads), and
-//! that proposes one where this replica leads and its state machine wants it. One task for all watches the log's
+//! Each group has a *keeper*: the task that turns seal points into seals (the slow work runs on blocking threads), that
+//! proposes one where this replica leads and its state machine wants it, and that sweeps away what is left of snapshots. One task for all watches the log's
 //! budget and seals the group that pins the oldest entry.
 
 use std::collections::HashMap;
@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::blocking::Blocking;
 use super::group::{Group, Parts};
 use super::log::Log;
 use super::machine::{Machine, Progress};
@@ -136,7 +137,9 @@ impl Groups {
             .write()
             .expect("no holder of this lock panics")
             .insert(shard.0, group.clone());
-        let keeper = self.runtime.spawn(keep(group.clone(), self.stop.child_token()));
+        let keeper = self
+            .runtime
+            .spawn(keep(group.clone(), self.log.blocking(), self.stop.child_token()));
         self.keepers
             .lock()
             .expect("no holder of this lock panics")
@@ -208,11 +211,14 @@ impl Groups {
         if let Some(keeper) = keeper {
             keeper.abort();
         }
-        if let Some(group) = group
-            && group.raft.shutdown().await.is_err()
-        {
+        let Some(group) = group else {
+            return;
+        };
+        group.reception.close();
+        if group.raft.shutdown().await.is_err() {
             tracing::warn!(shard = shard.0, "its Raft task had died before it was stopped");
         }
+        group.reception.wait_unused().await;
     }
 
     /// Stops the replica of `shard` and strikes its entries out of the log, durably.
@@ -245,7 +251,7 @@ impl Groups {
 
 /// Turns seal points into seals, and proposes one where this replica leads and its state machine wants it. Where it follows,
 /// and memory is short, the leader is asked: the follower may hold more shards than the leader's node.
-async fn keep(group: Arc<Group>, stop: CancellationToken) {
+async fn keep(group: Arc<Group>, blocking: Blocking, stop: CancellationToken) {
     let progress = group.progress.clone();
     let mut sealed = progress.sealed.subscribe();
     let mut asked: Option<Instant> = None;
@@ -273,6 +279,7 @@ async fn keep(group: Arc<Group>, stop: CancellationToken) {
                 asked = Some(Instant::now());
             }
         }
+        group.reception.sweep(blocking).await;
         tokio::select! {
             biased;
             _ = stop.cancelled() => return,

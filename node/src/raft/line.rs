@@ -6,7 +6,9 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use granum_proto::internal::{self, raft_client::RaftClient};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -14,6 +16,9 @@ use tonic::{Response, Status};
 
 /// An answer under way.
 pub type Answer<T> = BoxFuture<'static, Result<T, Status>>;
+
+/// What a replica says to a snapshot, one after the other.
+pub type Replies = BoxStream<'static, Result<internal::RaftSnapshotReply, Status>>;
 
 /// Carries a node's messages to the node `to`.
 pub trait Courier: Send + Sync + Debug {
@@ -33,11 +38,7 @@ pub trait Courier: Send + Sync + Debug {
     fn request_seal(&self, to: u64, message: internal::RaftSealRequest) -> Answer<()>;
 
     /// A whole state.
-    fn install_snapshot(
-        &self,
-        to: u64,
-        chunks: ReceiverStream<internal::RaftSnapshotChunk>,
-    ) -> Answer<internal::RaftSnapshotResponse>;
+    fn install_snapshot(&self, to: u64, chunks: ReceiverStream<internal::RaftSnapshotChunk>) -> Answer<Replies>;
 }
 
 /// The two connections to a peer at `address`.
@@ -111,9 +112,12 @@ impl Line {
     pub async fn install_snapshot(
         &mut self,
         chunks: ReceiverStream<internal::RaftSnapshotChunk>,
-    ) -> Result<internal::RaftSnapshotResponse, Status> {
+    ) -> Result<Replies, Status> {
         match self {
-            Line::Connections(channels) => channels.bulk.install_snapshot(chunks).await.map(Response::into_inner),
+            Line::Connections(channels) => {
+                let replies = channels.bulk.install_snapshot(chunks).await?;
+                Ok(replies.into_inner().boxed())
+            }
             Line::Courier(courier, to) => courier.install_snapshot(*to, chunks).await,
         }
     }

@@ -25,6 +25,8 @@ use super::blocking::Blocking;
 use super::book::AddressBook;
 use super::line::{Channels, Courier, Line};
 use super::machine::{Snapshot, SnapshotData};
+use super::transfer::counts::{Counts, Transferred};
+use super::transfer::send::{Source, send};
 use super::type_config::{Peer, TypeConfig, Vote};
 use super::{transfer, wire};
 use crate::disk::SharedDisk;
@@ -52,6 +54,8 @@ pub struct Peers {
     book: Arc<AddressBook>,
     disk: SharedDisk,
     channels: Mutex<HashMap<u64, Channels>>,
+    /// Of snapshots.
+    counts: Counts,
     /// Carries everything, in a simulation.
     courier: Option<Arc<dyn Courier>>,
 }
@@ -65,6 +69,7 @@ impl Peers {
             book,
             disk,
             channels: Mutex::default(),
+            counts: Counts::default(),
             courier: None,
         })
     }
@@ -77,6 +82,7 @@ impl Peers {
             book: AddressBook::new([]),
             disk,
             channels: Mutex::default(),
+            counts: Counts::default(),
             courier: Some(courier),
         })
     }
@@ -104,6 +110,16 @@ impl Peers {
     /// The disk that snapshots are read from and received on.
     pub fn disk(&self) -> &SharedDisk {
         &self.disk
+    }
+
+    /// What was sent and received of snapshots.
+    pub fn transferred(&self) -> Transferred {
+        self.counts.read()
+    }
+
+    /// Where that is counted.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Heads a message for `replica` of `group`.
@@ -307,15 +323,27 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let mut line = self.peers.line(self.node)?;
-        let header = transfer::header(self.target(), &vote, &snapshot).map_err(|why| NetworkError::new(&why))?;
-        let chunks = transfer::send(self.blocking, self.peers.disk.clone(), header, snapshot.snapshot);
+        let files = snapshot.snapshot.as_deref();
+        let files = files.ok_or_else(|| NetworkError::new(&wire::Malformed("snapshot: no files")))?;
+        let header = transfer::header(self.target(), &vote, &snapshot.meta, files);
+        let source = Source {
+            disk: &self.peers.disk,
+            place: self.blocking,
+            counts: &self.peers.counts,
+        };
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),
-            answer = line.install_snapshot(chunks) => {
-                let answer = answer.map_err(|status| Unreachable::from_string(status.message()))?;
-                let vote = wire::vote_in(answer.vote).map_err(|why| NetworkError::new(&why))?;
-                Ok(SnapshotResponse::new(vote))
+            answer = send(source, &mut line, header, files) => match answer {
+                Ok(vote) => {
+                    let vote = wire::vote_in(Some(vote)).map_err(|why| NetworkError::new(&why))?;
+                    Ok(SnapshotResponse::new(vote))
+                }
+                Err(status) => {
+                    let (group, node, why) = (self.group, self.node, status.message());
+                    tracing::warn!(group, to_node = format!("{node:016x}"), why, "a snapshot did not arrive: it goes on");
+                    Err(Unreachable::from_string(why).into())
+                }
             }
         }
     }

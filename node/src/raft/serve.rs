@@ -3,32 +3,24 @@
 //! A message for another cluster, or for a replica that no longer lives here, is refused: an old replica's id must never
 //! vote in the name of the new one. A contact with the leader is noted with the time it *arrived*.
 
+mod install;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use granum_model::ShardId;
-use granum_proto::internal::{self, raft_snapshot_chunk as chunk};
+use granum_proto::internal;
 use granum_proto::status::Failure;
 use openraft::raft::{AppendEntriesResponse, TransferLeaderRequest};
 use tokio::time::Instant;
-use tokio_stream::{Stream, StreamExt};
 
-use super::blocking::Blocking;
 use super::group::{Group, commit_of_term};
 use super::groups::Groups;
-use super::machine::Snapshot;
-use super::transfer::Incoming;
 use super::wire::{self, Malformed};
-
-/// Numbers the directories of snapshots that are coming in.
-static INCOMING: AtomicU64 = AtomicU64::new(0);
 
 /// The groups of a node as its peers reach them.
 #[derive(Clone)]
 pub struct Inbox {
     groups: Arc<Groups>,
-    /// Where snapshots are received; emptied at each start.
-    incoming: std::path::PathBuf,
 }
 
 fn malformed(why: Malformed) -> Failure {
@@ -36,9 +28,9 @@ fn malformed(why: Malformed) -> Failure {
 }
 
 impl Inbox {
-    /// Serves `groups`; snapshots come in under `incoming`.
-    pub fn new(groups: Arc<Groups>, incoming: std::path::PathBuf) -> Inbox {
-        Inbox { groups, incoming }
+    /// Serves `groups`.
+    pub fn new(groups: Arc<Groups>) -> Inbox {
+        Inbox { groups }
     }
 
     /// The replica that a message is for.
@@ -65,6 +57,7 @@ impl Inbox {
         let arrived = Instant::now();
         let group = self.addressee(request.target.as_ref())?;
         let request = wire::append_in(request).map_err(malformed)?;
+        let has_entries = !request.entries.is_empty();
         let committed = commit_of_term(request.leader_commit, request.vote.leader_id.term);
         let answer = group.raft.append_entries(request).await;
         let answer = answer.map_err(|error| Failure::Unavailable(format!("shard {}: {error}", group.shard())))?;
@@ -72,6 +65,9 @@ impl Inbox {
             answer,
             AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)
         );
+        if taken && has_entries {
+            group.reception.supersede();
+        }
         if let (true, Some(committed)) = (taken, committed) {
             group.heard(arrived.into_std(), committed);
         }
@@ -127,65 +123,4 @@ impl Inbox {
         group.release_log().await;
         Ok(())
     }
-
-    /// A whole state, from a leader whose log no longer reaches back to what this replica has.
-    pub async fn install_snapshot<S>(&self, mut chunks: S) -> Result<internal::RaftSnapshotResponse, Failure>
-    where
-        S: Stream<Item = Result<internal::RaftSnapshotChunk, tonic::Status>> + Unpin,
-    {
-        let Some(chunk::Kind::Header(header)) = next(&mut chunks).await? else {
-            return Err(malformed(Malformed("snapshot: does not begin with a header")));
-        };
-        let group = self.addressee(header.target.as_ref())?;
-        let vote = wire::vote_in(header.vote).map_err(malformed)?;
-        let snapshot = self.receive(&group, header, chunks).await?;
-        let answer = group.raft.install_full_snapshot(vote, snapshot).await;
-        let answer = answer.map_err(|fatal| Failure::Unavailable(format!("shard {}: {fatal}", group.shard())))?;
-        Ok(internal::RaftSnapshotResponse {
-            vote: Some(wire::vote_out(&answer.vote)),
-        })
-    }
-
-    async fn receive<S>(&self, group: &Group, header: chunk::Header, mut chunks: S) -> Result<Snapshot, Failure>
-    where
-        S: Stream<Item = Result<internal::RaftSnapshotChunk, tonic::Status>> + Unpin,
-    {
-        let number = INCOMING.fetch_add(1, Ordering::Relaxed);
-        let directory = self.incoming.join(format!("{:016x}-{number}", group.shard().0));
-        let disk = self.groups.peers().disk().clone();
-        let place = self.groups.log().blocking();
-        let mut incoming = blocking(place, move || Incoming::begin(disk, directory, header)).await?;
-        while let Some(kind) = next(&mut chunks).await.transpose() {
-            let chunk::Kind::Data(data) = kind? else {
-                return Err(malformed(Malformed("snapshot: a second header")));
-            };
-            incoming = blocking(place, move || incoming.take(&data).map(|()| incoming)).await?;
-        }
-        blocking(place, move || incoming.finish()).await
-    }
-}
-
-async fn next<S>(chunks: &mut S) -> Result<Option<chunk::Kind>, Failure>
-where
-    S: Stream<Item = Result<internal::RaftSnapshotChunk, tonic::Status>> + Unpin,
-{
-    match chunks.next().await {
-        None => Ok(None),
-        Some(Err(status)) => Err(Failure::Unavailable(format!("snapshot: {}", status.message()))),
-        Some(Ok(message)) => message
-            .kind
-            .map(Some)
-            .ok_or_else(|| malformed(Malformed("snapshot: an empty chunk"))),
-    }
-}
-
-async fn blocking<T, F>(place: Blocking, work: F) -> Result<T, Failure>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T, Failure> + Send + 'static,
-{
-    place
-        .run(work)
-        .await
-        .map_err(|undone| Failure::Unavailable(format!("snapshot: {undone}")))?
 }

@@ -1,8 +1,10 @@
 //! The Raft port: decode, hand to `raft`, encode.
 
+use futures::{StreamExt, TryStreamExt};
 use granum_proto::internal::{self, raft_server::Raft};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::raft::line::Replies;
 use crate::raft::serve::Inbox;
 
 /// The groups of a node as its peers call them.
@@ -49,11 +51,14 @@ impl Raft for RaftService {
         Ok(Response::new(internal::RaftTransferResponse {}))
     }
 
+    type InstallSnapshotStream = Replies;
+
     async fn install_snapshot(
         &self,
         request: Request<Streaming<internal::RaftSnapshotChunk>>,
-    ) -> Result<Response<internal::RaftSnapshotResponse>, Status> {
-        Ok(Response::new(self.inbox.install_snapshot(request.into_inner()).await?))
+    ) -> Result<Response<Replies>, Status> {
+        let replies = self.inbox.install_snapshot(request.into_inner());
+        Ok(Response::new(replies.map_err(Status::from).boxed()))
     }
 
     async fn request_seal(

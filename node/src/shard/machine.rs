@@ -25,7 +25,7 @@ use super::core::{Core, Step};
 use super::documents::Documents;
 use super::options::Options;
 use super::staged::Staged;
-use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, sealing};
+use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, files, sealing};
 use crate::planted::{Bug, is_planted};
 
 /// Seals that wait to be built. When more are asked for, the last of them is made up for afterwards.
@@ -384,6 +384,10 @@ impl StateMachine for ShardMachine {
 
     fn snapshot(&self) -> Result<Option<SnapshotFiles>, Fault> {
         self.pin_snapshot()
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.directory.join(files::INCOMING)
     }
 
     fn install(&self, directory: &Path, sealed: Sealed) -> Result<(), Fault> {

@@ -30,6 +30,7 @@ mod seal_error;
 pub(crate) mod sealing;
 mod staged;
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 
 pub use budget::Budget;
 pub use files::OwnedDirectory;
+pub(crate) use files::{is_intact, is_plain_name, link_or_copy};
 pub use machine::{Pinned, ShardMachine, ShardStats};
 pub use merging::{MergeDone, NotMerged};
 pub use options::Options;
@@ -84,8 +86,9 @@ pub struct SnapshotFiles {
     pub directory: PathBuf,
     /// Plain names, with length in bytes and xxh3_64.
     pub files: Vec<(String, u64, u64)>,
-    /// Removes the directory when this value goes; `None`: whoever made it does.
-    pub guard: Option<OwnedDirectory>,
+    /// What must last as long as the files are used: of pinned ones what removes them, of received ones the right to their
+    /// folder. `None`: whoever made them sees to that.
+    pub guard: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// A replica's state broke its own rules or its disk failed: it stops, answers nothing more, and is rebuilt.
@@ -207,6 +210,9 @@ pub trait StateMachine: Send + Sync + 'static {
 
     /// Pins the files of the current seal under a new directory; `None` if nothing was ever sealed.
     fn snapshot(&self) -> Result<Option<SnapshotFiles>, Fault>;
+
+    /// The folder, beside the state, in which another replica's snapshot comes in. It outlives restarts, as a transfer does.
+    fn incoming(&self) -> PathBuf;
 
     /// Replaces the whole state by the files in `directory`, received and digested by the caller, and makes that durable.
     fn install(&self, directory: &std::path::Path, sealed: Sealed) -> Result<(), Fault>;

@@ -4,6 +4,7 @@
 //! <shard>/state-0000000000000001/     MANIFEST and the files it names; the highest number stands
 //! <shard>/state-0000000000000002.tmp/ a snapshot being moved in; renamed when it is whole
 //! <shard>/snapshots/<n>/              hard links to one seal's files, for as long as somebody reads them
+//! <shard>/incoming/                   another replica's snapshot, as far as it has come in (`raft/transfer`)
 //! ```
 //!
 //! A seal is durable with the rename of its manifest, an installed snapshot with the rename of its folder. A crash before
@@ -317,7 +318,7 @@ impl ShardMachine {
             sealed: place.sealed.clone(),
             directory: pinned.path().to_owned(),
             files,
-            guard: Some(pinned),
+            guard: Some(Box::new(pinned)),
         }))
     }
 
@@ -390,5 +391,5 @@ fn move_in(disk: &dyn Disk, received: &Path, unfinished: &Path, announced: &Seal
 
 fn take_over(disk: &dyn Disk, from: &Path, to: &Path, name: &str) -> Result<(), DiskError> {
     disk.open(&from.join(name))?.sync_data()?;
-    disk.hard_link(&from.join(name), &to.join(name))
+    files::link_or_copy(disk, &from.join(name), &to.join(name))
 }

@@ -3,7 +3,7 @@
 //! The first replica to apply an index says what stands there; all others must apply the same and answer the same.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use granum_model::RequestId;
@@ -170,6 +170,10 @@ impl StateMachine for Watched {
 
     fn snapshot(&self) -> Result<Option<SnapshotFiles>, Fault> {
         self.machine.snapshot()
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.machine.incoming()
     }
 
     fn install(&self, directory: &Path, sealed: Sealed) -> Result<(), Fault> {

@@ -103,8 +103,6 @@ impl Birth {
             Log::open(Arc::new(self.log.clone()), Path::new(LOG_FOLDER), options).map_err(|error| failed(&error))?;
         let volume = Volume::new(self.root.clone(), self.log);
         let disk = Arc::new(volume.clone());
-        let incoming = self.root.join("incoming");
-        disk.remove_dir_all(&incoming).map_err(|error| failed(&error))?;
         let messenger = Messenger {
             office: office.clone(),
             node: number,
@@ -143,7 +141,7 @@ impl Birth {
         });
         let group = groups.open(SHARD, ReplicaId(number), watched).await;
         let group = group.map_err(|error| failed(&error))?;
-        office.plug_in(number, life, Inbox::new(groups.clone(), incoming));
+        office.plug_in(number, life, Inbox::new(groups.clone()));
         Ok(Arc::new(Running {
             number,
             life,

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use granum_node::raft::line::{Answer, Courier};
+use granum_node::raft::line::{Answer, Courier, Replies};
 use granum_node::raft::serve::Inbox;
 use granum_proto::internal;
 use granum_proto::status::Failure;
@@ -258,33 +258,27 @@ impl Courier for Messenger {
         })
     }
 
-    fn install_snapshot(
-        &self,
-        to: u64,
-        chunks: ReceiverStream<internal::RaftSnapshotChunk>,
-    ) -> Answer<internal::RaftSnapshotResponse> {
+    fn install_snapshot(&self, to: u64, chunks: ReceiverStream<internal::RaftSnapshotChunk>) -> Answer<Replies> {
         let this = self.clone();
         Box::pin(async move {
             let office = &this.office;
-            let broken = || async {
-                tokio::time::sleep(KEEPALIVE).await;
-                Err(Status::unavailable("the connection broke"))
-            };
             if !office.lives(this.node, this.life) || !office.travel(this.node, to).await {
                 return broken().await;
             }
             let Some((life, inbox)) = office.inbox(to) else {
                 return Err(Status::unavailable("nobody is there"));
             };
-            let arriving = this.clone().arriving(to, chunks);
-            let answer = inbox.install_snapshot(Box::pin(arriving)).await;
-            if !office.lives(to, life) || !office.travel(to, this.node).await {
-                return broken().await;
-            }
-            office.carried.lock().unwrap().snapshots += u64::from(answer.is_ok());
-            answer.map_err(Status::from)
+            let replies = inbox.install_snapshot(Box::pin(this.clone().arriving(to, chunks)));
+            let replies: Replies = Box::pin(this.answered((to, life), replies));
+            Ok(replies)
         })
     }
+}
+
+/// The end of a stream whose connection broke.
+async fn broken<T>() -> Result<T, Status> {
+    tokio::time::sleep(KEEPALIVE).await;
+    Err(Status::unavailable("the connection broke"))
 }
 
 impl Messenger {
@@ -301,6 +295,26 @@ impl Messenger {
                     true => Ok(again(&chunk)),
                     false => Err(Status::unavailable("the connection broke")),
                 }
+            }
+        })
+    }
+
+    /// Replies of `from`, a node in one life of it, each after its time; a lost one breaks the stream.
+    fn answered(
+        self,
+        (from, life): (u64, u64),
+        replies: impl Stream<Item = Result<internal::RaftSnapshotReply, Failure>> + Send,
+    ) -> impl Stream<Item = Result<internal::RaftSnapshotReply, Status>> + Send {
+        replies.then(move |reply| {
+            let this = self.clone();
+            async move {
+                if !this.office.lives(from, life) || !this.office.travel(from, this.node).await {
+                    return broken().await;
+                }
+                let reply = again(&reply.map_err(Status::from)?);
+                let is_over = matches!(reply.kind, Some(internal::raft_snapshot_reply::Kind::Vote(_)));
+                this.office.carried.lock().unwrap().snapshots += u64::from(is_over);
+                Ok(reply)
             }
         })
     }

@@ -1,6 +1,6 @@
 //! Does a follower wait for memory, and only for what will free some?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 
@@ -65,6 +65,10 @@ impl StateMachine for Watched {
 
     fn snapshot(&self) -> Result<Option<SnapshotFiles>, Fault> {
         self.shard.snapshot()
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.shard.incoming()
     }
 
     fn install(&self, directory: &Path, sealed: Sealed) -> Result<(), Fault> {
@@ -164,6 +168,10 @@ impl StateMachine for Crowded {
 
     fn snapshot(&self) -> Result<Option<SnapshotFiles>, Fault> {
         Ok(None)
+    }
+
+    fn incoming(&self) -> PathBuf {
+        unreachable!("no snapshot comes")
     }
 
     fn install(&self, _directory: &Path, _sealed: Sealed) -> Result<(), Fault> {

@@ -204,8 +204,12 @@ impl StateMachine for RegisterMachine {
             sealed: sealed.clone(),
             directory: pinned.path().to_owned(),
             files: vec![(REGISTER_FILE.to_owned(), bytes, digest)],
-            guard: Some(pinned),
+            guard: Some(Box::new(pinned)),
         }))
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.directory.join(files::INCOMING)
     }
 
     fn install(&self, directory: &Path, announced: Sealed) -> Result<(), Fault> {
