@@ -6,8 +6,9 @@ use granum_model::{Dense, DocId, Vector};
 use granum_proto::status::Failure;
 use granum_proto::{convert, v1};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
+
+use crate::http::payload::Payload;
 
 /// An id: a number, or a text.
 #[derive(Serialize)]
@@ -24,7 +25,7 @@ pub struct ScoredPoint {
     version: u64,
     score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
+    payload: Option<Payload>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<Vectors>,
 }
@@ -34,7 +35,7 @@ pub struct ScoredPoint {
 pub struct Record {
     id: Id,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
+    payload: Option<Payload>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vector: Option<Vectors>,
 }
@@ -99,12 +100,11 @@ fn damaged(error: impl std::fmt::Display) -> Failure {
     Failure::Fault(format!("an answer could not be read: {error}"))
 }
 
-fn payload(json: &bytes::Bytes) -> Result<Option<Box<RawValue>>, Failure> {
+fn payload(json: &bytes::Bytes) -> Result<Option<Payload>, Failure> {
     if json.is_empty() {
         return Ok(None);
     }
-    let text = std::str::from_utf8(json).map_err(damaged)?;
-    RawValue::from_string(text.to_owned()).map(Some).map_err(damaged)
+    Payload::new(json.clone()).map(Some).map_err(damaged)
 }
 
 fn vectors(named: &[v1::NamedVector]) -> Result<Option<Vectors>, Failure> {

@@ -178,3 +178,24 @@ impl<'a> Object<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What serde_json's feature `raw_value` would make of this key is JSON inside a text, each text read anew, without a
+    /// bound on depth: 10 MB of it overflowed the stack of a worker and ended the process.
+    #[test]
+    fn no_key_means_more_than_a_key() {
+        let body = br#"{"$serde_json::private::RawValue": "[1]"}"#;
+        let value = parse(body).unwrap();
+        assert_eq!(value["$serde_json::private::RawValue"], "[1]");
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        assert!(
+            parse(deep.as_bytes())
+                .unwrap_err()
+                .to_string()
+                .contains("recursion limit")
+        );
+    }
+}

@@ -2,24 +2,25 @@
 //!
 //! JSON is a spelling of `granum.v1`: a handler decodes into the same messages that gRPC carries, makes one call on
 //! [`Coordinator`] and encodes the answer. Nothing is decided here. Reading order: this table of routes, then [`points`] and
-//! [`collections`] (the handlers), [`decode`] (JSON in, every mistake named by its path), [`encode`] (messages out), and
-//! [`reply`] (the envelope and the shape of errors).
+//! [`collections`] (the handlers), [`decode`] (JSON in, every mistake named by its path), [`encode`] (messages out,
+//! [`payload`]s as they were stored), and [`reply`] (the envelope and the shape of errors).
 //!
 //! Paths, names, defaults and envelopes are Qdrant's; what Granum adds are further optional keys (`embedder` of a vector,
 //! `read`, `partial`, `explain` of a query). Keys that tune another engine are accepted and without effect; keys that
 //! would change the meaning of a request and can't be honoured are refused by name.
 
 mod collections;
-mod decode;
+pub(crate) mod decode;
 mod encode;
-mod json;
+pub(crate) mod json;
+mod payload;
 mod points;
 mod reply;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri};
-use axum::http::Method;
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 use granum_proto::limits::MESSAGE_IN_BYTES_MAX;
 use granum_proto::status::Failure;
@@ -70,7 +71,7 @@ async fn root() -> Response {
         "version": REST_VERSION,
         "granum_version": env!("CARGO_PKG_VERSION"),
     });
-    axum::Json(body).into_response()
+    reply::json(StatusCode::OK, &body)
 }
 
 async fn health() -> &'static str {

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use granum_proto::limits::MESSAGE_IN_BYTES_MAX;
@@ -42,12 +41,10 @@ impl Clock {
     pub fn reply<T: Serialize>(self, outcome: Result<T, Failure>) -> Response {
         let time = self.0.elapsed().as_secs_f64();
         match outcome {
-            Ok(result) => Json(Success {
-                result,
-                status: "ok",
-                time,
-            })
-            .into_response(),
+            Ok(result) => {
+                let status = "ok";
+                json(StatusCode::OK, &Success { result, status, time })
+            }
             Err(failure) => {
                 let code = StatusCode::from_u16(failure.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let status = Problem {
@@ -56,9 +53,17 @@ impl Clock {
                         other => other.to_string(),
                     },
                 };
-                (code, Json(Refusal { status, time })).into_response()
+                json(code, &Refusal { status, time })
             }
         }
+    }
+}
+
+/// A body of JSON.
+pub fn json<T: Serialize>(code: StatusCode, body: &T) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => (code, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
