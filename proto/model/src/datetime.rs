@@ -24,14 +24,25 @@ pub fn parse_micros(text: &str) -> Option<i64> {
     Some(days_micros + clock_micros(clock)? - offset_minutes * 60_000_000)
 }
 
-/// RFC 3339 in UTC with microseconds; [`parse_micros`] reads it back.
+/// The first microsecond of the year 0 and of the year 10000, which has five digits.
+const YEAR_0_MICROS: i64 = -719_528 * 86_400_000_000;
+const YEAR_10000_MICROS: i64 = 2_932_897 * 86_400_000_000;
+
+/// RFC 3339 in UTC with microseconds; [`parse_micros`] reads back whatever it has read, bar a leap second at the
+/// very end of time. (What an offset leads out of the years of four digits is written with one.)
 pub fn format_micros(micros: i64) -> String {
+    const MOST_MICROS: i64 = (23 * 60 + 59) * 60_000_000;
+    let (micros, offset) = match micros {
+        YEAR_10000_MICROS.. => (micros - MOST_MICROS, "-23:59"),
+        ..YEAR_0_MICROS => (micros.saturating_add(MOST_MICROS), "+23:59"),
+        _ => (micros, "Z"),
+    };
     let (days, of_day) = (micros.div_euclid(86_400_000_000), micros.rem_euclid(86_400_000_000));
     let (year, month, day) = civil_from_days(days);
     let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     format!(
-        "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{:02}.{fraction:06}Z",
+        "{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{:02}.{fraction:06}{offset}",
         seconds % 60
     )
 }
@@ -117,7 +128,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_micros;
+    use super::{format_micros, parse_micros};
 
     #[test]
     fn spellings_of_one_instant_are_equal() {
@@ -134,6 +145,29 @@ mod tests {
         assert_eq!(parse_micros("1970-01-01"), Some(0));
         assert_eq!(parse_micros("1969-12-31T23:59:59.5Z"), Some(-500_000));
         assert_eq!(parse_micros("2000-02-29"), Some(951_782_400_000_000));
+    }
+
+    #[test]
+    fn an_instant_that_an_offset_leads_out_of_four_digit_years_reads_back() {
+        for text in [
+            "9999-12-31T23:59:59.999999-23:59",
+            "9999-12-31T23:59:59.999999Z",
+            "9999-12-31T23:59:60Z",
+            "0000-01-01",
+            "0000-01-01T00:00:00+00:01",
+            "0000-01-01T00:00:00+23:59",
+        ] {
+            let micros = parse_micros(text).unwrap();
+            assert_eq!(parse_micros(&format_micros(micros)), Some(micros), "{text}");
+        }
+        assert_eq!(format_micros(super::YEAR_0_MICROS), "0000-01-01T00:00:00.000000Z");
+        let last = super::YEAR_10000_MICROS - 1;
+        assert_eq!(format_micros(last), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(format_micros(last + 1), "9999-12-31T00:01:00.000000-23:59");
+        // Far out there is no text that reads back; what there is must not panic.
+        for micros in [i64::MIN, i64::MAX] {
+            format_micros(micros);
+        }
     }
 
     #[test]
