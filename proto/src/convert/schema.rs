@@ -74,7 +74,9 @@ const KINDS: [(PayloadKind, v1::PayloadKind); PayloadKind::ALL.len()] = [
 pub fn read_field(field: &v1::VectorField) -> Result<VectorField, Invalid> {
     limits::at_most("name", field.name.len(), limits::VECTOR_NAME_BYTES_MAX, "bytes")?;
     let distance = read_distance(field)?;
-    let kind = match field.kind() {
+    let kind = v1::VectorKind::try_from(field.kind)
+        .map_err(|_| Invalid::new("kind", format!("{} is not a kind of vector", field.kind)))?;
+    let kind = match kind {
         v1::VectorKind::Unspecified | v1::VectorKind::Dense => VectorKind::Dense {
             dimension: read_dimension(field)?,
         },
@@ -97,7 +99,9 @@ pub fn read_field(field: &v1::VectorField) -> Result<VectorField, Invalid> {
     } else {
         distance
     };
-    let fine = match field.fine() {
+    let fine = v1::Fine::try_from(field.fine)
+        .map_err(|_| Invalid::new("fine", format!("{} is not a format of rows", field.fine)))?;
+    let fine = match fine {
         // Components of unit vectors fit binary16 with an error below 2^-12; arbitrary ones may overflow it.
         v1::Fine::Unspecified if distance == Distance::Cosine => Fine::F16,
         v1::Fine::Unspecified => Fine::F32,
@@ -200,6 +204,23 @@ mod tests {
         let read = schema(fields).unwrap();
         assert_eq!(read.payload.len(), PayloadKind::ALL.len());
         assert_eq!(schema(write(&read).payload).unwrap(), read);
+    }
+
+    #[test]
+    fn a_vector_of_a_later_builds_kind_is_no_dense_one() {
+        let known = v1::VectorField {
+            dimension: 2,
+            ..Default::default()
+        };
+        assert!(read_field(&known).is_ok());
+        let kind = read_field(&v1::VectorField {
+            kind: 77,
+            ..known.clone()
+        })
+        .unwrap_err();
+        assert_eq!(kind.to_string(), "kind: 77 is not a kind of vector");
+        let fine = read_field(&v1::VectorField { fine: 77, ..known }).unwrap_err();
+        assert_eq!(fine.to_string(), "fine: 77 is not a format of rows");
     }
 
     #[test]
