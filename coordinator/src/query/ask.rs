@@ -59,8 +59,8 @@ impl Ask {
         convert::filter::read(request.filter.as_ref())?;
         check_vectors(request.with_vectors.as_ref(), &collection.schema)?;
         check_params(request.params.as_ref())?;
-        if let Some(threshold) = request.score_threshold.filter(|threshold| threshold.is_nan()) {
-            return Err(Invalid::new("score_threshold", format!("{threshold}, must be a number")).into());
+        if let Some(threshold) = request.score_threshold.filter(|threshold| !threshold.is_finite()) {
+            return Err(Invalid::new("score_threshold", format!("{threshold}, must be finite")).into());
         }
         let exclude = match &target {
             Target::Document(id) => Some(convert::id::write(id)),
@@ -257,5 +257,11 @@ mod tests {
         );
         let query = asked.unwrap().query;
         assert_eq!((query.score_threshold, query.k), (Some(-0.75), 10));
+        // The shards would refuse it.
+        let endless = v1::QueryRequest {
+            score_threshold: Some(f32::INFINITY),
+            ..request()
+        };
+        refused(endless, &[""], "score_threshold: inf, must be finite");
     }
 }
