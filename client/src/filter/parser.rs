@@ -210,7 +210,10 @@ impl Parser<'_> {
             return Ok(Tree::One(range(key, &[(sign, bound)])));
         }
         if self.take_sign("~") {
-            let text = self.text()?;
+            let (at, text) = (self.at(), self.text()?);
+            if text.is_empty() {
+                return Err(Mistake::new(at, "no words to look for"));
+            }
             return Ok(Tree::One(Condition::MatchText { key, text }));
         }
         if self.take_word("is") {
@@ -220,7 +223,13 @@ impl Parser<'_> {
             if !self.take_word("than") {
                 return Err(self.expected("\"than\""));
             }
-            let except = self.list(Self::scalar)?;
+            let (at, except) = (self.at(), self.list(Self::scalar)?);
+            if except.is_empty() {
+                return Err(Mistake::new(
+                    at,
+                    "other than what? \"exists(field)\" asks for any value",
+                ));
+            }
             return Ok(Tree::One(Condition::MatchExcept { key, except }));
         }
         let (negated, listed) = self.equality("=, !=, <, <=, >, >=, ~, in, not in, other than, is or {")?;

@@ -130,6 +130,12 @@ fn a_mistake_is_told_with_its_column() {
     fails("polygon(place, (1, 2, 3))", 16, no_place);
     let open = "a ring has at least 4 places, the last of which is the first";
     fails("polygon(place, (1, 2, 3, 4, 5, 6, 7, 8))", 16, open);
+    fails("a ~ \"\"", 5, "no words to look for");
+    fails(
+        "a other than ()",
+        14,
+        "other than what? \"exists(field)\" asks for any value",
+    );
     let error = parse("größe == 1").unwrap_err();
     assert_eq!(error.caret(), "größe == 1\n       ^");
 }
@@ -192,7 +198,8 @@ fn leaf() -> impl Strategy<Value = Condition> {
     let scalars = || prop::collection::vec(scalar(), 0..3);
     prop_oneof![
         (text(), scalars()).prop_map(|(key, any)| Condition::MatchAny { key, any }),
-        (text(), scalars()).prop_map(|(key, except)| Condition::MatchExcept { key, except }),
+        (text(), prop::collection::vec(scalar(), 1..3))
+            .prop_map(|(key, except)| Condition::MatchExcept { key, except }),
         (text(), text()).prop_map(|(key, text)| Condition::MatchText { key, text }),
         (text(), bounds(-1e300..1e300f64)).prop_map(|(key, bounds)| Condition::Range { key, bounds }),
         (text(), bounds(0..4_000_000_000_000_000i64))

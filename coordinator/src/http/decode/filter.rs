@@ -158,8 +158,16 @@ fn read_match(key: String, node: &Node<'_>) -> Result<v1::Match, Invalid> {
         }
         (None, None, Some(except), None) => {
             wanted.except = except.list()?.map(|value| scalar(&value)).collect::<Result<_, _>>()?;
+            if wanted.except.is_empty() {
+                return Err(except.problem("no value; any value at all is must_not is_empty"));
+            }
         }
-        (None, None, None, Some(text)) => wanted.text = text.text()?.to_owned(),
+        (None, None, None, Some(text)) => {
+            wanted.text = text.text()?.to_owned();
+            if wanted.text.is_empty() {
+                return Err(text.problem("no words to look for"));
+            }
+        }
         _ => return Err(node.problem("exactly one of value, any, except, text")),
     }
     Ok(wanted)
@@ -271,6 +279,13 @@ mod tests {
             json!({"should": [{"key": "a", "geo_radius": {"radius": 1, "center": {"lat": 1}}}]}),
             "filter.should[0].geo_radius.center: field \"lon\" is missing",
         );
+        // On the wire these could not be told from a match of nothing.
+        for (empty, problem) in [
+            (json!({"except": []}), "match.except: no value"),
+            (json!({"text": ""}), "match.text: no words"),
+        ] {
+            refused(json!({"must": [{"key": "a", "match": empty}]}), problem);
+        }
         refused(json!({"must": 7}), "filter.must: 7 is not a list");
         refused(
             json!({"must": [{"key": "a", "range": {"gt": "x", "lt": 3}}]}),
