@@ -214,13 +214,17 @@ impl Header {
             )));
         }
         let kind = Kind::decode(header[5])?;
+        let index = u64_at(header, 24);
+        if index == u64::MAX {
+            return Err(BadRecord::Meaning(format!("index {index}, behind which there is none")));
+        }
         Ok(Self {
             kind,
             flags: header[6],
             body_bytes,
             body_crc: u32_at(header, 12),
             group: u64_at(header, 16),
-            index: u64_at(header, 24),
+            index,
             term: u64_at(header, 32),
             replica: u64_at(header, 40),
             position: u64_at(header, 48),

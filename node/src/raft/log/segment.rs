@@ -141,6 +141,13 @@ impl Segment {
             });
         }
         let position = u64_at(24);
+        if position.checked_add(length as u64).is_none() {
+            return Err(LogError::damaged(
+                &path,
+                24,
+                &format!("no log has a position of {position}"),
+            ));
+        }
         Ok((
             Self {
                 number,

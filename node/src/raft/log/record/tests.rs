@@ -87,3 +87,10 @@ fn the_bytes_of_version_1_stay_as_they_are() {
     assert_eq!(header, expected);
     assert_eq!(&bytes[HEADER_BYTES..], b"put\xE7");
 }
+
+#[test]
+fn an_index_behind_which_there_is_none_is_refused() {
+    let mut bytes = Vec::new();
+    encode(&mut bytes, 42, &Fact::Purge(log_id(2, u64::MAX)), 1000, 900);
+    assert!(matches!(decode(&bytes), Err(BadRecord::Meaning(_))));
+}
