@@ -244,7 +244,10 @@ impl Core {
                 Some(outcome) => outcome.clone(),
                 None => self.operate(store, operation)?,
             };
-            applied.changed += u64::from(outcome.kind() == outcome::Kind::Taken);
+            // Not a plain sum: what earlier chunks changed is what the proposer says.
+            applied.changed = applied
+                .changed
+                .saturating_add(u64::from(outcome.kind() == outcome::Kind::Taken));
             applied.outcomes.push(outcome);
         }
         applied.sequence = self.sequence;
@@ -321,6 +324,9 @@ impl Core {
 
     /// Reads what [`write_manifest`](Self::write_manifest) wrote; an error says what is wrong with it.
     pub fn read_manifest(manifest: &mut Manifest) -> Result<Core, String> {
+        if manifest.sequence == u64::MAX {
+            return Err(format!("sequence {}, behind which there is none", manifest.sequence));
+        }
         let schema = convert::schema::read(manifest.schema.as_ref()).map_err(|error| format!("schema: {error}"))?;
         Ok(Core {
             sequence: manifest.sequence,

@@ -271,3 +271,18 @@ fn a_field_may_come_and_go_but_not_change() {
     );
     assert_eq!(core.answered(RequestId([2; 16])).unwrap().1, dropped);
 }
+
+#[test]
+fn a_count_that_the_proposer_made_up_and_the_last_sequence_break_nothing() {
+    let (mut core, mut store) = born();
+    let mut command = write(1, 0, vec![put(1, 5)]);
+    if let Some(Kind::Write(batch)) = &mut command.kind {
+        batch.prior_changed = u64::MAX;
+    }
+    assert_eq!(core.apply(&mut store, command).unwrap().applied.changed, u64::MAX);
+    let last = Manifest {
+        sequence: u64::MAX,
+        ..core.write_manifest()
+    };
+    assert!(Core::read_manifest(&mut last.clone()).is_err());
+}

@@ -220,6 +220,9 @@ impl Keys {
 
     /// Reads what [`write`](Self::write) wrote; an error says what is wrong with it.
     pub fn read_state(state: RegisterState) -> Result<Keys, String> {
+        if state.revision == u64::MAX {
+            return Err(format!("revision {}, behind which there is none", state.revision));
+        }
         let mut keys = Keys {
             revision: state.revision,
             history_from: state.history_from,
@@ -250,6 +253,9 @@ impl Keys {
         for answer in state.answers {
             let request = answer.request_id[..].try_into().map(RequestId);
             let request = request.map_err(|_| format!("answer: request_id of {} bytes", answer.request_id.len()))?;
+            if keys.answers.contains_key(&request) {
+                return Err(format!("answer: request {request} stands twice"));
+            }
             keys.remember(request, answer.digest, answer.result.unwrap_or_default());
         }
         Ok(keys)

@@ -155,3 +155,21 @@ fn a_register_reads_back() {
     hostile.entries[0].revision = 99;
     assert!(Keys::read_state(hostile).is_err());
 }
+
+#[test]
+fn a_state_that_no_register_wrote_is_refused() {
+    let answer = RegisterAnswer {
+        request_id: vec![7; 16].into(),
+        ..RegisterAnswer::default()
+    };
+    let twice = RegisterState {
+        answers: vec![answer.clone(), answer],
+        ..RegisterState::default()
+    };
+    assert!(Keys::read_state(twice).unwrap_err().ends_with("stands twice"));
+    let last = RegisterState {
+        revision: u64::MAX,
+        ..RegisterState::default()
+    };
+    assert!(Keys::read_state(last).is_err());
+}
