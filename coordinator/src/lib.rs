@@ -13,6 +13,9 @@ mod config;
 mod context;
 mod control;
 mod coordinator;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod door;
 pub mod embed;
 mod embedders;
 mod http;

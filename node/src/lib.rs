@@ -4,6 +4,9 @@
 pub mod codec;
 pub mod config;
 pub mod disk;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod door;
 pub mod holdings;
 pub mod identity;
 pub mod join;

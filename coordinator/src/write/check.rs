@@ -14,7 +14,7 @@ use crate::query::ask::unknown_vector;
 
 /// A checked document on its way to its shard.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     pub ordinal: u32,
     pub shard: ShardId,
     /// Of what the client wrote: the same text gives the same digest, whatever the embedder makes of it.
@@ -47,7 +47,7 @@ impl Draft {
 }
 
 /// Checks documents; the first mistake refuses all of them, so that nothing is half done.
-pub(super) fn documents(documents: Vec<v1::DocumentWrite>, collection: &Collection) -> Result<Vec<Draft>, Invalid> {
+pub(crate) fn documents(documents: Vec<v1::DocumentWrite>, collection: &Collection) -> Result<Vec<Draft>, Invalid> {
     let mut drafts = Vec::with_capacity(documents.len());
     for (ordinal, write) in documents.into_iter().enumerate() {
         let ordinal = u32::try_from(ordinal).expect("checked against BATCH_DOCUMENTS_MAX");

@@ -4,7 +4,7 @@
 //! JSON. `split`: operations by shard, in entries of bounded size. `send`: one leader per shard at once, the entries of
 //! a shard one after the other, an outcome for every document in the order written. This file: the two requests.
 
-mod check;
+pub(crate) mod check;
 mod payload;
 mod send;
 mod split;

@@ -33,7 +33,7 @@ mod group;
 mod membership;
 mod queue;
 mod read;
-mod record;
+pub(crate) mod record;
 mod recover;
 mod segment;
 mod state;

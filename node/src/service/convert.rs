@@ -16,7 +16,7 @@ use super::select::Selected;
 const K_MAX: u32 = WINDOW_MAX + LIMIT_MAX;
 
 /// Reads a query; the index checks it against the schema.
-pub(super) fn read_query(query: &ShardQuery) -> Result<Query, Invalid> {
+pub(crate) fn read_query(query: &ShardQuery) -> Result<Query, Invalid> {
     if query.k == 0 || query.k > K_MAX {
         return Err(Invalid::new("k", format!("{}, must be 1..={K_MAX}", query.k)));
     }
