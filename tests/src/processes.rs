@@ -1,4 +1,6 @@
 //! Real processes for the tests: start, kill, stop, terminate, start again on the same directory and ports.
+//!
+//! Over 400 lines because nodes and coordinators are driven by the same words, a line or two each.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! Does a shard's machine do what a map would do? Random commands against [`MapStore`], through seals, merges, crashes,
 //! restarts and snapshots; and the small documents that the shard's other tests are made of.
+//!
+//! Over 400 lines because the model, the replicas that are driven beside it and what they must agree on belong together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,6 @@
 //! The cluster under fault, with what the machine has to lend for it: a network, disks, a clock. What a row does to it.
+//!
+//! Over 400 lines because what a fault does, what ends it, and when all has healed are told side by side.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,6 @@
 //! Plans carried out on a model of nodes and register, until nothing is due.
+//!
+//! Over 400 lines because every rule is tried on the one model.
 
 use granum_proto::internal::{NodeReport, ReplicaReport, SealCensus};
 use proptest::prelude::*;
