@@ -119,6 +119,8 @@ impl Parser<'_> {
         }
         self.need_sign(")")?;
         match u32::try_from(wanted) {
+            // Of one condition: that condition, which is how it is printed.
+            Ok(1) if parts.len() == 1 => Ok(parts.remove(0)),
             Ok(wanted @ 1..) if wanted as usize <= parts.len() => Ok(Tree::Some(wanted, parts)),
             _ => Err(Mistake::new(
                 at,

@@ -90,6 +90,16 @@ fn words_become_must_should_and_must_not() {
 }
 
 #[test]
+fn at_least_one_of_one_condition_is_that_condition() {
+    assert_eq!(parse("at least 1 of (a = 1)").unwrap(), parse("a = 1").unwrap());
+    let both = "not (b = 2 or c = 3) and at least 1 of (a = 1 or d = 4)";
+    assert_eq!(
+        parse(both).unwrap(),
+        parse("not (b = 2 or c = 3) and (a = 1 or d = 4)").unwrap()
+    );
+}
+
+#[test]
 fn a_mistake_is_told_with_its_column() {
     fails("section == games", 10, "expected a value, found \"=\"");
     fails(
