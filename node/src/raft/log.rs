@@ -151,13 +151,10 @@ pub struct LogCheck {
     pub damages: Vec<String>,
 }
 
-/// Checks all of a log as a start would, on a `disk` that should forget what is written to it.
+/// Checks all of a log as a start would, and changes nothing.
 pub fn check(disk: &SharedDisk, dir: &Path, owner: u64) -> Result<LogCheck, LogError> {
-    let options = LogOptions {
-        owner,
-        ..LogOptions::default()
-    };
-    let found = recover::recover(disk, dir, &options)?;
+    let missing = || LogError::Missing { path: dir.to_owned() };
+    let found = recover::read(disk, dir, owner)?.ok_or_else(missing)?;
     let groups = found.state.groups.values();
     Ok(LogCheck {
         groups: found.state.groups.len() as u64,
@@ -168,6 +165,17 @@ pub fn check(disk: &SharedDisk, dir: &Path, owner: u64) -> Result<LogCheck, LogE
             .filter_map(|group| group.damage.as_ref().map(ToString::to_string))
             .collect(),
     })
+}
+
+/// Makes a log ready to be written as a start does.
+#[cfg(feature = "fuzz")]
+pub(crate) fn settle(disk: &SharedDisk, dir: &Path, owner: u64) -> Result<(), LogError> {
+    let options = LogOptions {
+        owner,
+        segment_bytes: 4096,
+        ..LogOptions::default()
+    };
+    recover::recover(disk, dir, &options).map(drop)
 }
 
 /// Why a log, or a group's part of it, does not open.

@@ -9,7 +9,7 @@ pub mod model;
 
 use std::path::Path;
 
-use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use proptest::prelude::*;
 
 use super::{Log, LogError};
@@ -281,6 +281,49 @@ fn a_lost_write_of_what_was_synced_is_damage_and_no_torn_tail() {
             let refused = open(&disk).map_or(true, |log| log.group(1).is_err());
             assert!(refused, "bytes {lost:?} are gone, and nobody has noticed");
         }
+    });
+}
+
+/// The only records that know what was synced may stand behind a torn one, and must not go with it.
+#[test]
+fn damage_beside_a_torn_tail_is_still_damage_at_the_second_start() {
+    block_on(async {
+        let mut run = Run::new(MemoryDisk::new());
+        for group in GROUPS {
+            let (count, bytes) = (4, 600);
+            run.step(Op::Append { group, count, bytes }).await.unwrap();
+        }
+        run.log.shutdown();
+        let path = Path::new("/log/0000000000000001.log");
+        let length = |index| super::record::entry_bytes(&entry(1, 1, index, 600).payload) as u64;
+        let start_of =
+            |record: u64| super::segment::HEADER_BYTES as u64 + (0..record).map(|at| length(at % 4)).sum::<u64>();
+        let disk = run.life.disk.crash(Survival::Everything);
+        let body = start_of(6) + super::record::HEADER_BYTES as u64..start_of(7);
+        let never_written = start_of(8)..start_of(11);
+        for offset in body.chain(never_written) {
+            disk.flip(path, offset, byte(&disk, path, offset));
+        }
+        for start in 1..=3 {
+            let log = open(&disk).unwrap();
+            assert!(
+                matches!(log.group(2), Err(LogError::Group { group: 2, .. })),
+                "start {start}"
+            );
+            assert_eq!(log.groups(), [1, 2], "start {start}");
+            let kept = log.group(1).unwrap().try_get_log_entries(..).await.unwrap();
+            assert_eq!(kept.len(), 4, "start {start}");
+            log.shutdown();
+        }
+        let log = open(&disk).unwrap();
+        log.drop_group(2).await.unwrap();
+        log.group(1)
+            .unwrap()
+            .blocking_append([entry(1, 1, 4, 600)])
+            .await
+            .unwrap();
+        log.shutdown();
+        assert_eq!(recovered(&open(&disk).unwrap()).await[&1].entries.len(), 5);
     });
 }
 

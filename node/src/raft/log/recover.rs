@@ -4,7 +4,9 @@
 //! record:
 //! - Zeros: the end. In all but the last segment the next one's position says where the end must be.
 //! - A **torn tail**: bytes of the last segment that no sync had covered, in whole or in part. Cut off (overwritten by
-//!   zeros), together with whatever a disk that writes in its own order has put behind them.
+//!   zeros), together with whatever a disk that writes in its own order has put behind them. Beside damage it is left, and
+//!   a new segment begun: what is cut may be all that proves that the damaged bytes were durable, and without proof the
+//!   next start would take them for a torn tail, and cut off what is sound behind them.
 //! - **Damage**: bytes that were durable once and are not what was written. Nothing is skipped. If the header holds,
 //!   it is the group's: that group does not open, the others do. Otherwise the length is unknown, and the log does not
 //!   open.
@@ -37,42 +39,53 @@ pub struct Recovered {
     pub torn_bytes: u64,
 }
 
-/// Reads a log; a folder without segments gets its first one if the options allow that.
+/// Reads a log and makes it ready to be written; a folder without segments gets its first one if the options allow that.
 pub fn recover(disk: &SharedDisk, dir: &Path, options: &LogOptions) -> Result<Recovered, LogError> {
     segment::discard_spare(disk.as_ref(), dir)?;
-    let numbers = segment::numbers(disk.as_ref(), dir)?;
-    let (Some(first), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else {
-        return create(disk, dir, options);
-    };
+    match read(disk, dir, options.owner)? {
+        Some(found) => found.settle(disk, dir, options),
+        None => create(disk, dir, options),
+    }
+}
+
+/// Reads a log and changes nothing; `None`: the folder has no segments.
+pub fn read(disk: &SharedDisk, dir: &Path, owner: u64) -> Result<Option<Recovered>, LogError> {
+    let segments = open_all(disk, dir, owner)?;
     let mut scan = Scan::default();
-    let mut end = (segment::HEADER_BYTES, 0);
-    let mut expected: Option<u64> = None;
-    for (number, found) in (first..=last).zip(&numbers) {
+    let mut found = None;
+    for (at, segment) in segments.iter().enumerate() {
+        let (bytes, next) = (segment.read()?, segments.get(at + 1));
+        let offset = scan.segment(segment, &bytes, next.map(|next| next.position))?;
+        let end = segment.position_at(offset);
+        if let Some(next) = next.filter(|next| next.position != end) {
+            let reason = format!(
+                "{:016x}.log ends at position {end}, and this one begins at {}",
+                segment.number, next.position
+            );
+            return Err(LogError::damaged(next.file.path(), 24, &reason));
+        }
+        found = Some((offset, record::used_bytes(&bytes[offset..]) as u64));
+    }
+    scan.segments = segments.into_iter().map(|segment| (segment.number, segment)).collect();
+    Ok(found.map(|(offset, torn_bytes)| Recovered {
+        state: scan.finish(),
+        offset,
+        torn_bytes,
+    }))
+}
+
+/// All segments of a folder, in order and without gaps.
+fn open_all(disk: &SharedDisk, dir: &Path, owner: u64) -> Result<Vec<Segment>, LogError> {
+    let numbers = segment::numbers(disk.as_ref(), dir)?;
+    let first = numbers.first().copied().unwrap_or_default();
+    let open = |(number, found): (u64, &u64)| {
         if number != *found {
             let path = dir.join(format!("{number:016x}.log"));
             return Err(LogError::damaged(&path, 0, "it is missing between its neighbours"));
         }
-        let (segment, bytes) = Segment::open(disk.as_ref(), dir, number, options.owner)?;
-        if let Some(expected) = expected.filter(|expected| *expected != segment.position) {
-            let before = format!("{:016x}.log", number - 1);
-            let reason = format!(
-                "{before} ends at position {expected}, and this one begins at {}",
-                segment.position
-            );
-            return Err(LogError::damaged(segment.file.path(), 24, &reason));
-        }
-        let offset = scan.segment(&segment, &bytes, number == last)?;
-        if number == last {
-            end = (offset, cut(&segment, &bytes, offset)?);
-        }
-        expected = Some(segment.position_at(offset));
-        scan.segments.insert(number, segment);
-    }
-    Ok(Recovered {
-        state: scan.finish(),
-        offset: end.0,
-        torn_bytes: end.1,
-    })
+        Segment::open(disk.as_ref(), dir, number, owner)
+    };
+    (first..=u64::MAX).zip(&numbers).map(open).collect()
 }
 
 fn create(disk: &SharedDisk, dir: &Path, options: &LogOptions) -> Result<Recovered, LogError> {
@@ -90,14 +103,27 @@ fn create(disk: &SharedDisk, dir: &Path, options: &LogOptions) -> Result<Recover
     })
 }
 
-/// Overwrites by zeros what stands behind the end, and answers how many bytes that were.
-fn cut(segment: &Segment, bytes: &[u8], end: usize) -> Result<u64, LogError> {
-    let torn = record::used_bytes(&bytes[end..]);
-    if torn > 0 {
-        segment.file.write_at(end as u64, &vec![0; torn])?;
-        segment.file.sync_data()?;
+impl Recovered {
+    /// Puts a torn tail where no later start meets it.
+    fn settle(mut self, disk: &SharedDisk, dir: &Path, options: &LogOptions) -> Result<Recovered, LogError> {
+        let last = self.state.segments.last_key_value().map(|(_, last)| last.clone());
+        let last = last.expect("a log that was read has a segment");
+        if self.torn_bytes == 0 {
+            return Ok(self);
+        }
+        if self.state.groups.values().any(|group| group.damage.is_some()) {
+            let next = (last.number + 1, last.position_at(self.offset), options.segment_bytes);
+            segment::prepare_spare(disk.as_ref(), dir, options.segment_bytes)?;
+            let next = Segment::from_spare(disk, dir, next, options.owner)?;
+            self.state.segments.insert(next.number, next);
+            self.offset = segment::HEADER_BYTES;
+        } else {
+            let zeros = vec![0; self.torn_bytes as usize];
+            last.file.write_at(self.offset as u64, &zeros)?;
+            last.file.sync_data()?;
+        }
+        Ok(self)
     }
-    Ok(torn as u64)
 }
 
 /// What the records so far have said.
@@ -118,19 +144,19 @@ struct Found {
 }
 
 impl Scan {
-    /// Reads one segment's records and answers the offset where they end.
-    fn segment(&mut self, segment: &Segment, bytes: &[u8], last: bool) -> Result<usize, LogError> {
+    /// Reads one segment's records and answers the offset where they end: in all but the last segment where the `next` one
+    /// begins, if no sound record stands there. (A torn tail may, see [`Recovered::settle`].)
+    fn segment(&mut self, segment: &Segment, bytes: &[u8], next: Option<u64>) -> Result<usize, LogError> {
+        let last = next.is_none();
         let mut offset = segment::HEADER_BYTES;
         loop {
             let rest = &bytes[offset..];
             let position = segment.position_at(offset);
-            let header = Header::decode(rest).and_then(|header| match header.position == position {
-                true => Ok(header),
-                false => Err(BadRecord::Meaning(format!(
-                    "position {}, and it stands at {position}",
-                    header.position
-                ))),
-            });
+            let header = header_at(rest, position);
+            let is_sound = || header.as_ref().is_ok_and(|header| header.fact(rest).is_ok());
+            if next == Some(position) && !is_sound() {
+                return Ok(offset);
+            }
             let header = match header {
                 Ok(header) => header,
                 Err(BadRecord::Empty) if !last || !known_synced(segment, bytes, offset) => return Ok(offset),
@@ -240,6 +266,18 @@ impl Scan {
         }
         state
     }
+}
+
+/// The header of a record that stands at its position.
+fn header_at(bytes: &[u8], position: u64) -> Result<Header, BadRecord> {
+    let header = Header::decode(bytes)?;
+    if header.position != position {
+        let written = header.position;
+        return Err(BadRecord::Meaning(format!(
+            "position {written}, and it stands at {position}"
+        )));
+    }
+    Ok(header)
 }
 
 impl Found {

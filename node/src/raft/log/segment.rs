@@ -97,15 +97,15 @@ impl Segment {
         })
     }
 
-    /// Opens a segment and checks its header; answers all its bytes too.
-    pub fn open(disk: &dyn Disk, dir: &Path, number: u64, owner: u64) -> Result<(Self, Vec<u8>), LogError> {
+    /// Opens a segment and checks its header.
+    pub fn open(disk: &dyn Disk, dir: &Path, number: u64, owner: u64) -> Result<Self, LogError> {
         let path = path(dir, number);
         let file = disk.open(&path)?;
         let length = usize::try_from(file.len()?).map_err(|_| LogError::damaged(&path, 0, "it is impossibly long"))?;
         if length < HEADER_BYTES {
             return Err(LogError::damaged(&path, 0, "it is shorter than its header"));
         }
-        let mut bytes = vec![0; length];
+        let mut bytes = [0; HEADER_BYTES];
         file.read_at(0, &mut bytes)?;
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
@@ -148,15 +148,19 @@ impl Segment {
                 &format!("no log has a position of {position}"),
             ));
         }
-        Ok((
-            Self {
-                number,
-                position,
-                length,
-                file,
-            },
-            bytes,
-        ))
+        Ok(Self {
+            number,
+            position,
+            length,
+            file,
+        })
+    }
+
+    /// All its bytes.
+    pub fn read(&self) -> Result<Vec<u8>, DiskError> {
+        let mut bytes = vec![0; self.length];
+        self.file.read_at(0, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Position of the record at an offset of this segment.
@@ -202,7 +206,8 @@ mod tests {
         let made = Segment::from_spare(&shared, dir, (3, 777, 4096), 99).unwrap();
         assert_eq!(made.position_at(HEADER_BYTES + 5), 782);
         assert_eq!(numbers(&disk, dir).unwrap(), [3]);
-        let (found, bytes) = Segment::open(&disk, dir, 3, 99).unwrap();
+        let found = Segment::open(&disk, dir, 3, 99).unwrap();
+        let bytes = found.read().unwrap();
         assert_eq!(
             (found.number, found.position, found.length, bytes.len()),
             (3, 777, 4096, 4096)
