@@ -1,7 +1,7 @@
 //! Does a cluster of real nodes found itself, keep its register, and survive the loss of any of them? Three nodes in this
 //! process, on real sockets and real files.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use granum_node::{Config, Node, start};
 use granum_proto::internal::register_client::RegisterClient;
@@ -10,8 +10,8 @@ use granum_proto::status::{self, Failure};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
-/// Patience of every wait; none should need it.
-const DEADLINE: Duration = Duration::from_secs(60);
+mod shared;
+use shared::wait;
 
 /// Three nodes with a folder each.
 struct Cluster {
@@ -30,19 +30,7 @@ impl Cluster {
             configs: Vec::new(),
         };
         for number in 0..count {
-            let config = Config {
-                data_dir: cluster.folder.path().join(number.to_string()).display().to_string(),
-                listen_data: "127.0.0.1:0".into(),
-                listen_raft: "127.0.0.1:0".into(),
-                listen_metrics: "127.0.0.1:0".into(),
-                election_timeout_ms: 500,
-                heartbeat_ms: 100,
-                log_segment_bytes: 1 << 20,
-                log_budget_bytes: 4 << 20,
-                free_space_min_bytes: 1 << 20,
-                worker_threads: 1,
-                ..Config::default()
-            };
+            let config = shared::config(&cluster.folder.path().join(number.to_string()));
             let node = start(config.clone()).await.unwrap();
             cluster.configs.push(Config {
                 listen_data: node.data_address().into(),
@@ -81,14 +69,9 @@ impl Cluster {
 
     /// Starts a node that was killed or drained where it was; its lock may take a moment to fall.
     async fn restart(&mut self, number: usize) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            match start(self.configs[number].clone()).await {
-                Ok(node) => break self.nodes[number] = Some(node),
-                Err(error) if Instant::now() > deadline => panic!("node {number}: {error}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
+        let config = &self.configs[number];
+        let node = wait("a node to start again", async || start(config.clone()).await.ok()).await;
+        self.nodes[number] = Some(node);
     }
 
     /// The node that leads the register, as it says itself.
@@ -174,18 +157,6 @@ impl Cluster {
             (self.read("nodes/").await.len() >= self.nodes.len()).then_some(())
         })
         .await
-    }
-}
-
-/// Asks again and again until there is an answer.
-async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -2,17 +2,18 @@
 
 mod merging;
 mod recall;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod unindexed;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use granum_model::ShardId;
+use granum_node::Node;
 use granum_node::raft::Group;
 use granum_node::shard::{ShardMachine, command};
-use granum_node::{Config, Node};
 use granum_proto::internal::shard_client::ShardClient;
 use granum_proto::internal::{
     Applied, Command, EnsureReplicaRequest, Epoch, IndexSettings, Member, ShardCall, ShardQuery, ShardSearchRequest,
@@ -23,24 +24,9 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Endpoint;
 
-const DEADLINE: Duration = Duration::from_secs(60);
-const SHARD: u64 = 7;
+use shared::{DEADLINE, config, wait};
 
-fn config(folder: &Path) -> Config {
-    Config {
-        data_dir: folder.join("node").display().to_string(),
-        listen_data: "127.0.0.1:0".into(),
-        listen_raft: "127.0.0.1:0".into(),
-        listen_metrics: "127.0.0.1:0".into(),
-        election_timeout_ms: 500,
-        heartbeat_ms: 100,
-        log_segment_bytes: 1 << 20,
-        log_budget_bytes: 4 << 20,
-        free_space_min_bytes: 1 << 20,
-        worker_threads: 1,
-        ..Config::default()
-    }
-}
+const SHARD: u64 = 7;
 
 /// The shard, with this node as its only replica.
 async fn found(node: &Node, schema: v1::Schema, index: IndexSettings) -> Arc<Group> {
@@ -73,26 +59,13 @@ async fn found(node: &Node, schema: v1::Schema, index: IndexSettings) -> Arc<Gro
 
 async fn propose(group: &Group, command: &Command) {
     let encoded: Bytes = command::encode(command).unwrap();
-    let deadline = Instant::now() + DEADLINE;
-    let applied = loop {
-        match group.propose(encoded.clone(), deadline).await {
-            Ok(applied) => break Applied::decode(applied).unwrap(),
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let applied = wait("a command to be taken", async || {
+        let deadline = Instant::now() + DEADLINE;
+        let applied = group.propose(encoded.clone(), deadline).await.ok()?;
+        Some(Applied::decode(applied).unwrap())
+    })
+    .await;
     assert_eq!(applied.refused, "");
-}
-
-async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The value of a line of the metrics page.

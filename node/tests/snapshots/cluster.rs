@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use granum_model::{DocId, Filter, RequestId, ShardId};
@@ -22,9 +22,8 @@ use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::relay::Relay;
+use crate::shared::{self, DEADLINE, wait};
 
-/// Patience of every wait; none should need it.
-const DEADLINE: Duration = Duration::from_secs(60);
 const CLUSTER: u64 = 5;
 const SHARD: u64 = 7;
 /// The node that learns.
@@ -45,18 +44,6 @@ pub struct Cluster {
     pub relay: Relay,
 }
 
-/// Asks again and again until there is an answer.
-pub async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 fn member(number: usize, node: u64) -> Member {
     Member {
         replica: number as u64 + 1,
@@ -71,17 +58,10 @@ impl Cluster {
         let (mut configs, mut nodes) = (Vec::new(), Vec::new());
         for number in 0..count {
             let config = Config {
-                data_dir: folder.path().join(number.to_string()).display().to_string(),
-                listen_data: "127.0.0.1:0".into(),
-                listen_raft: "127.0.0.1:0".into(),
-                listen_metrics: "127.0.0.1:0".into(),
-                election_timeout_ms: 500,
-                heartbeat_ms: 100,
                 log_segment_bytes: 8 << 20,
-                free_space_min_bytes: 1 << 20,
+                log_budget_bytes: Config::default().log_budget_bytes,
                 merge_threads: 0,
-                worker_threads: 1,
-                ..Config::default()
+                ..shared::config(&folder.path().join(number.to_string()))
             };
             let node = start(config.clone()).await.unwrap();
             configs.push(Config {

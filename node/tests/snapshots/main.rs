@@ -3,12 +3,15 @@
 
 mod cluster;
 mod relay;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cluster::{Cluster, LEARNER, wait};
+use cluster::{Cluster, LEARNER};
 use granum_node::raft::transfer::CHUNK_BYTES;
+use shared::wait;
 
 /// Small entries that outnumber those that are kept behind a seal.
 const MANY: u64 = 80;
