@@ -72,6 +72,23 @@ async fn a_dead_node_is_given_up_and_its_replicas_live_on_another() {
     assert_all_there(&client, "documents", 900).await;
 }
 
+/// Nodes that were started with these arguments, and hold 2,000 documents of one shard.
+async fn filled(node_arguments: &[&str]) -> (Cluster, Client) {
+    let cluster = Cluster::start_as(Layout {
+        node_arguments: node_arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+        ..Layout::default()
+    });
+    cluster.ready().await;
+    let client = cluster.client();
+    create(&client, "documents", 1).await;
+    write_all(&client, "documents", 0..2000).await;
+    eventually("all replicas caught up", DEADLINE, async || {
+        all_caught_up(&client).await
+    })
+    .await;
+    (cluster, client)
+}
+
 /// Files below a directory whose names hold `part`.
 fn files_below(directory: &Path, part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -89,18 +106,8 @@ fn files_below(directory: &Path, part: &str) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_whose_files_are_damaged_is_made_anew_from_the_others() {
-    let mut cluster = Cluster::start_as(Layout {
-        node_arguments: vec!["--seal-bytes=65536".into(), "--merge-threads=0".into()],
-        ..Layout::default()
-    });
-    cluster.ready().await;
-    let client = cluster.client();
-    create(&client, "documents", 1).await;
-    write_all(&client, "documents", 0..2000).await;
-    eventually("all replicas caught up", DEADLINE, async || {
-        all_caught_up(&client).await
-    })
-    .await;
+    // Nothing that is damaged is to be merged away before it is read.
+    let (mut cluster, client) = filled(&["--seal-bytes=65536", "--merge-threads=0"]).await;
     let before = replicas(&client).await;
 
     cluster.kill_node(1);
@@ -135,18 +142,7 @@ async fn a_replica_whose_files_are_damaged_is_made_anew_from_the_others() {
 /// Every file is sound and fits its checksum: only what the others hold tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_holds_other_documents_than_the_others_is_made_anew_from_them() {
-    let mut cluster = Cluster::start_as(Layout {
-        node_arguments: vec!["--seal-bytes=65536".into()],
-        ..Layout::default()
-    });
-    cluster.ready().await;
-    let client = cluster.client();
-    create(&client, "documents", 1).await;
-    write_all(&client, "documents", 0..2000).await;
-    eventually("all replicas caught up", DEADLINE, async || {
-        all_caught_up(&client).await
-    })
-    .await;
+    let (mut cluster, client) = filled(&["--seal-bytes=65536"]).await;
     let before = replicas(&client).await;
 
     cluster.kill_node(1);

@@ -20,6 +20,7 @@ Runs real processes under faults, and adds what they have shown to a file of res
   --row NAME     this row; may be given several times
   --repeats N    repeats of each row; 1 unless set
   --until N      only rows that have fewer than N repeats in the results so far, until they have N
+  --strict       a repeat that is skipped, or void, is a failure
   --out DIR      folder of results.jsonl; target/faults unless set
   --table        prints the table of all results, as markdown
   --list         prints the rows
@@ -31,6 +32,7 @@ struct Asked {
     rows: Vec<&'static Row>,
     repeats: usize,
     until: Option<usize>,
+    strict: bool,
     out: PathBuf,
     table: bool,
 }
@@ -72,10 +74,13 @@ async fn go() -> Result<bool> {
                 stopped = stop() => return stopped,
             };
             match ended {
-                Ok(Ended::Skipped(reason)) => println!("  skipped: {reason}"),
+                Ok(Ended::Skipped(reason)) => {
+                    println!("  skipped: {reason}");
+                    clean &= !asked.strict;
+                }
                 Ok(Ended::Done(repeat)) => {
                     tell(&repeat);
-                    clean &= repeat.is_clean();
+                    clean &= repeat.is_clean() && (repeat.void.is_none() || !asked.strict);
                     repeat.append(&path)?;
                 }
                 Err(error) => {
@@ -134,6 +139,7 @@ fn read_arguments() -> Result<Option<Asked>> {
         rows: Vec::new(),
         repeats: 1,
         until: None,
+        strict: false,
         out: PathBuf::from("target/faults"),
         table: false,
     };
@@ -151,6 +157,7 @@ fn read_arguments() -> Result<Option<Asked>> {
                     .push(row.with_context(|| format!("no row {name}; --list names them"))?);
             }
             "--repeats" => asked.repeats = value()?.parse()?,
+            "--strict" => asked.strict = true,
             "--until" => asked.until = Some(value()?.parse()?),
             "--out" => asked.out = value()?.into(),
             "--table" => asked.table = true,
