@@ -33,17 +33,16 @@ pub(super) fn replace(
     reports: &Reports,
 ) -> Option<Step> {
     let (led_on, leader) = reports.leader(shard)?;
+    let lost = Lost::of(map, shard, reports);
     match shard.replacing() {
         None => {
             let mut members = shard.record.replicas.iter();
-            let lost = *members.find(|member| is_lost(map, shard, member, reports))?;
-            begin(map, shard, lost, reports, (led_on, leader))
+            let leaving = *members.find(|member| lost.has(member))?;
+            begin(&lost, leaving, (led_on, leader))
         }
         // What was to join is lost itself.
-        Some((joining, leaving)) if is_lost(map, shard, &joining, reports) => {
-            begin(map, shard, leaving, reports, (led_on, leader))
-        }
-        Some((_, leaving)) if leader.replica == leaving.replica => hand_over(map, shard, led_on, reports),
+        Some((joining, leaving)) if lost.has(&joining) => begin(&lost, leaving, (led_on, leader)),
+        Some((_, leaving)) if leader.replica == leaving.replica => hand_over(&lost, led_on),
         Some((joining, leaving)) => go_on(collection, shard, (joining, leaving), reports, (led_on, leader)),
     }
 }
@@ -71,17 +70,32 @@ pub(super) fn register(map: &ShardMap, reports: &Reports) -> Option<Arc<Shard>> 
     }))
 }
 
-fn is_lost(map: &ShardMap, shard: &Shard, member: &Member, reports: &Reports) -> bool {
-    let node = NodeId(member.node);
-    let report = reports.replica(node, shard.id);
-    let is_damaged = report.is_some_and(|report| report.replica == member.replica && !report.damage.is_empty());
-    is_damaged || map.removed.contains(&node) || is_outvoted(shard, member, reports)
+/// Which replicas of a shard are lost?
+struct Lost<'a> {
+    map: &'a ShardMap,
+    shard: &'a Arc<Shard>,
+    reports: &'a Reports,
+    /// Those that most others contradict.
+    outvoted: Vec<ReplicaId>,
 }
 
-/// Whether most replicas of the shard contradict this one about its documents.
-fn is_outvoted(shard: &Shard, member: &Member, reports: &Reports) -> bool {
-    let divergence = compare::divergence(shard, reports);
-    divergence.is_some_and(|divergence| divergence.outvoted.contains(&ReplicaId(member.replica)))
+impl<'a> Lost<'a> {
+    fn of(map: &'a ShardMap, shard: &'a Arc<Shard>, reports: &'a Reports) -> Lost<'a> {
+        let divergence = compare::divergence(shard, reports);
+        Lost {
+            map,
+            shard,
+            reports,
+            outvoted: divergence.map_or_else(Vec::new, |divergence| divergence.outvoted),
+        }
+    }
+
+    fn has(&self, member: &Member) -> bool {
+        let node = NodeId(member.node);
+        let report = self.reports.replica(node, self.shard.id);
+        let is_damaged = report.is_some_and(|report| report.replica == member.replica && !report.damage.is_empty());
+        is_damaged || self.map.removed.contains(&node) || self.outvoted.contains(&ReplicaId(member.replica))
+    }
 }
 
 /// Whether the other replicas are a majority, all well.
@@ -95,36 +109,34 @@ fn is_dispensable(shard: &Shard, member: &Member, reports: &Reports) -> bool {
 }
 
 /// A lost replica leads: another is to, before anything else. One that is lost is still a voter, and may lead again.
-fn hand_over(map: &ShardMap, shard: &Arc<Shard>, led_on: NodeId, reports: &Reports) -> Option<Step> {
+fn hand_over(lost: &Lost<'_>, led_on: NodeId) -> Option<Step> {
+    let (shard, reports) = (lost.shard, lost.reports);
     let mut others = shard.record.replicas.iter();
     let is_able = |member: &&Member| {
         let is_there = reports.has(NodeId(member.node), shard.id, ReplicaId(member.replica));
-        member.node != led_on.0 && is_there && !is_lost(map, shard, member, reports)
+        member.node != led_on.0 && is_there && !lost.has(member)
     };
     let other = others.find(is_able)?;
     Some(Step::TransferLeader(shard.clone(), led_on, ReplicaId(other.replica)))
 }
 
-fn begin(
-    map: &ShardMap,
-    shard: &Arc<Shard>,
-    lost: Member,
-    reports: &Reports,
-    (led_on, leader): (NodeId, &ReplicaReport),
-) -> Option<Step> {
-    if leader.replica == lost.replica {
-        return hand_over(map, shard, led_on, reports);
+fn begin(lost: &Lost<'_>, leaving: Member, (led_on, leader): (NodeId, &ReplicaReport)) -> Option<Step> {
+    if leader.replica == leaving.replica {
+        return hand_over(lost, led_on);
     }
+    let Lost {
+        map, shard, reports, ..
+    } = *lost;
     let is_free = |node: &NodeId| {
         let joining = shard.replacing().is_some_and(|(joining, _)| joining.node == node.0);
         shard.replica_on(*node).is_none() && reports.replica(*node, shard.id).is_none() && !joining
     };
     let load = |node: &NodeId| map.shards().filter(|shard| shard.replica_on(*node).is_some()).count();
     let free = candidates(map, reports).into_iter().filter(is_free);
-    let own = NodeId(lost.node);
-    let in_place = || Some(own).filter(|own| reports.node(*own).is_some() && is_dispensable(shard, &lost, reports));
+    let own = NodeId(leaving.node);
+    let in_place = || Some(own).filter(|own| reports.node(*own).is_some() && is_dispensable(shard, &leaving, reports));
     let node = free.min_by_key(load).or_else(in_place)?;
-    Some(Step::BeginReplacing(shard.clone(), lost, node))
+    Some(Step::BeginReplacing(shard.clone(), leaving, node))
 }
 
 fn go_on(
