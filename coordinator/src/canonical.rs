@@ -182,15 +182,14 @@ mod tests {
     use super::*;
 
     fn field(dimension: usize, distance: Distance, fine: Fine) -> VectorField {
-        VectorField {
-            name: String::new(),
-            kind: VectorKind::Dense {
+        VectorField::new(
+            "",
+            VectorKind::Dense {
                 dimension: dimension as u32,
             },
             distance,
             fine,
-            embedder: None,
-        }
+        )
     }
 
     fn dense(values: &[f32]) -> v1::Vector {

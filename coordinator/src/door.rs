@@ -1,8 +1,8 @@
 //! What do the fuzz targets (tests/fuzz) see of this crate's inside? Requests read from their bytes and checked against a
 //! schema as the handlers do it, with no cluster behind them.
 
-use granum_model::{CollectionId, Schema, ShardId};
-use granum_proto::internal::{CollectionRecord, Operation, ShardQuery, ShardRecord, operation};
+use granum_model::Schema;
+use granum_proto::internal::{Operation, ShardQuery, operation};
 use granum_proto::limits::Invalid;
 use granum_proto::status::Failure;
 use granum_proto::v1;
@@ -11,8 +11,7 @@ use crate::canonical;
 use crate::http::decode::query::Question;
 use crate::http::decode::{collection, index, point, query};
 use crate::http::json::{self, Node};
-use crate::map::range::HashRange;
-use crate::map::{Collection, Shard};
+use crate::map::Collection;
 use crate::query::ask::{Ask, Target};
 use crate::write::check;
 
@@ -64,7 +63,7 @@ pub fn request(which: u8, body: &[u8]) -> Result<Request, Invalid> {
 
 /// Documents as their one shard is sent them; texts are left out.
 pub fn operations(documents: Vec<v1::DocumentWrite>, schema: &Schema) -> Result<Vec<Operation>, Invalid> {
-    let drafts = check::documents(documents, &of(schema))?;
+    let drafts = check::documents(documents, &Collection::alone(schema.clone()))?;
     let operation = |draft: check::Draft| Operation {
         kind: Some(operation::Kind::Put(draft.document)),
         condition: draft.condition,
@@ -76,28 +75,10 @@ pub fn operations(documents: Vec<v1::DocumentWrite>, schema: &Schema) -> Result<
 
 /// A query as shards are asked it; without a vector where that is yet to be had.
 pub fn question(mut request: v1::QueryRequest, schema: &Schema) -> Result<ShardQuery, Failure> {
-    let ask = Ask::read(&mut request, &of(schema))?;
+    let ask = Ask::read(&mut request, &Collection::alone(schema.clone()))?;
     let nearest = match ask.target {
         Target::Vector(vector) => Some(canonical::asked(vector, &ask.field)?),
         Target::Text(_) | Target::Document(_) => None,
     };
     Ok(ShardQuery { nearest, ..ask.query })
-}
-
-/// A collection of one shard.
-fn of(schema: &Schema) -> Collection {
-    let shard = Shard {
-        id: ShardId(1),
-        epoch: 1,
-        range: HashRange::of(0, 1),
-        record: ShardRecord::default(),
-        revision: 1,
-    };
-    Collection {
-        id: CollectionId(1),
-        schema: schema.clone(),
-        record: CollectionRecord::default(),
-        revision: 1,
-        shards: vec![shard.into()],
-    }
 }

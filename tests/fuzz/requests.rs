@@ -14,19 +14,12 @@ use super::disk;
 
 /// A vector of each kind and a payload index.
 pub fn schema() -> Schema {
-    let field = |name: &str, kind, distance, fine| VectorField {
-        name: name.to_owned(),
-        kind,
-        distance,
-        fine,
-        embedder: None,
-    };
     Schema {
         vectors: vec![
-            field("", VectorKind::Dense { dimension: 3 }, Distance::Cosine, Fine::F16),
-            field("e", VectorKind::Dense { dimension: 2 }, Distance::Euclid, Fine::F32),
-            field("m", VectorKind::Multi { dimension: 2 }, Distance::Cosine, Fine::F32),
-            field("s", VectorKind::Sparse, Distance::Dot, Fine::F32),
+            VectorField::new("", VectorKind::Dense { dimension: 3 }, Distance::Cosine, Fine::F16),
+            VectorField::new("e", VectorKind::Dense { dimension: 2 }, Distance::Euclid, Fine::F32),
+            VectorField::new("m", VectorKind::Multi { dimension: 2 }, Distance::Cosine, Fine::F32),
+            VectorField::new("s", VectorKind::Sparse, Distance::Dot, Fine::F32),
         ],
         payload: vec![PayloadField {
             key: "a.b".to_owned(),

@@ -94,6 +94,25 @@ impl Shard {
 }
 
 impl Collection {
+    /// One shard, for what only needs a collection to be there.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub fn alone(schema: Schema) -> Collection {
+        let shard = Shard {
+            id: ShardId(1),
+            epoch: 1,
+            range: HashRange::of(0, 1),
+            record: ShardRecord::default(),
+            revision: 1,
+        };
+        Collection {
+            id: CollectionId(1),
+            schema,
+            record: CollectionRecord::default(),
+            revision: 1,
+            shards: vec![shard.into()],
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.record.name

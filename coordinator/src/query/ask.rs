@@ -151,29 +151,17 @@ fn check_params(params: Option<&v1::SearchParams>) -> Result<(), Invalid> {
 
 #[cfg(test)]
 mod tests {
-    use granum_model::{CollectionId, Distance, Fine, VectorKind};
-    use granum_proto::internal::CollectionRecord;
+    use granum_model::{Distance, Fine, VectorKind};
 
     use super::*;
 
     fn collection(names: &[&str]) -> Collection {
-        let field = |name: &&str| VectorField {
-            name: name.to_string(),
-            kind: VectorKind::Dense { dimension: 2 },
-            distance: Distance::Euclid,
-            fine: Fine::F32,
-            embedder: None,
-        };
-        Collection {
-            id: CollectionId(1),
-            schema: Schema {
-                vectors: names.iter().map(field).collect(),
-                ..Schema::default()
-            },
-            record: CollectionRecord::default(),
-            revision: 1,
-            shards: Vec::new(),
-        }
+        let field =
+            |name: &&str| VectorField::new(*name, VectorKind::Dense { dimension: 2 }, Distance::Euclid, Fine::F32);
+        Collection::alone(Schema {
+            vectors: names.iter().map(field).collect(),
+            ..Schema::default()
+        })
     }
 
     fn request() -> v1::QueryRequest {

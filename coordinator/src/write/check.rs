@@ -159,12 +159,9 @@ impl Digest {
 #[cfg(test)]
 mod tests {
     use granum_model::schema::Embedder;
-    use granum_model::{CollectionId, Distance, Fine, Schema, VectorKind};
-    use granum_proto::internal::{CollectionRecord, ShardRecord};
+    use granum_model::{Distance, Fine, Schema, VectorKind};
 
     use super::*;
-    use crate::map::Shard;
-    use crate::map::range::HashRange;
 
     fn collection() -> Collection {
         let field = |name: &str, embedder| VectorField {
@@ -178,23 +175,10 @@ mod tests {
             name: "builtin/all-MiniLM-L6-v2".into(),
             version: 1,
         };
-        let shard = Shard {
-            id: ShardId(1),
-            epoch: 1,
-            range: HashRange::of(0, 1),
-            record: ShardRecord::default(),
-            revision: 1,
-        };
-        Collection {
-            id: CollectionId(1),
-            schema: Schema {
-                vectors: vec![field("", None), field("text", Some(embedder))],
-                ..Schema::default()
-            },
-            record: CollectionRecord::default(),
-            revision: 1,
-            shards: vec![shard.into()],
-        }
+        Collection::alone(Schema {
+            vectors: vec![field("", None), field("text", Some(embedder))],
+            ..Schema::default()
+        })
     }
 
     fn write(payload: &'static str, vectors: &[(&str, Kind)]) -> v1::DocumentWrite {

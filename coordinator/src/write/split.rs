@@ -85,8 +85,8 @@ pub(super) fn split(placed: impl Iterator<Item = Placed>, collection: &Collectio
 
 #[cfg(test)]
 mod tests {
-    use granum_model::{CollectionId, Schema};
-    use granum_proto::internal::{CollectionRecord, operation};
+    use granum_model::Schema;
+    use granum_proto::internal::operation;
     use granum_proto::v1;
     use proptest::prelude::*;
 
@@ -108,16 +108,6 @@ mod tests {
         }
     }
 
-    fn collection() -> Collection {
-        Collection {
-            id: CollectionId(1),
-            schema: Schema::default(),
-            record: CollectionRecord::default(),
-            revision: 1,
-            shards: Vec::new(),
-        }
-    }
-
     proptest! {
         #[test]
         fn nothing_is_lost_entries_are_bounded_and_a_shards_order_is_kept(
@@ -125,7 +115,7 @@ mod tests {
         ) {
             let count = writes.len();
             let all = writes.iter().enumerate().map(|(ordinal, (shard, bytes))| placed(ordinal, *shard, *bytes));
-            let split = split(all, &collection()).unwrap();
+            let split = split(all, &Collection::alone(Schema::default())).unwrap();
             let mut seen = 0;
             for chunks in split.chunks.values() {
                 let ordinals: Vec<u32> =
@@ -140,9 +130,12 @@ mod tests {
 
     #[test]
     fn a_document_that_fits_no_entry_is_refused_by_its_place() {
-        let refused = split([placed(3, 1, ENTRY_BYTES_MAX)].into_iter(), &collection())
-            .err()
-            .unwrap();
+        let refused = split(
+            [placed(3, 1, ENTRY_BYTES_MAX)].into_iter(),
+            &Collection::alone(Schema::default()),
+        )
+        .err()
+        .unwrap();
         assert_eq!(refused.field, "documents[3]");
     }
 }

@@ -7,13 +7,7 @@ use granum_model::{Condition, Dense, Distance, DocId, Filter, Fine, Scalar, Sche
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = std::env::temp_dir().join(format!("granum-example-{}", std::process::id()));
-    let field = VectorField {
-        name: String::new(),
-        kind: VectorKind::Dense { dimension: 3 },
-        distance: Distance::Dot,
-        fine: Fine::F32,
-        embedder: None,
-    };
+    let field = VectorField::new("", VectorKind::Dense { dimension: 3 }, Distance::Dot, Fine::F32);
     let index = Index::open(
         &directory,
         Schema {

@@ -47,15 +47,14 @@ fn read(path: &str) -> Result<Vec<Vec<u16>>, Failure> {
 }
 
 fn schema(dimension: usize) -> Schema {
-    let field = VectorField {
-        name: String::new(),
-        kind: VectorKind::Dense {
+    let field = VectorField::new(
+        "",
+        VectorKind::Dense {
             dimension: dimension as u32,
         },
-        distance: Distance::Cosine,
-        fine: Fine::F16,
-        embedder: None,
-    };
+        Distance::Cosine,
+        Fine::F16,
+    );
     Schema {
         vectors: vec![field],
         ..Schema::default()

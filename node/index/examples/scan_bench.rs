@@ -72,15 +72,14 @@ fn seal(
     payloads: &[Arc<[u8]>],
     count: usize,
 ) -> Result<Index, Box<dyn Error>> {
-    let field = VectorField {
-        name: String::new(),
-        kind: VectorKind::Dense {
+    let field = VectorField::new(
+        "",
+        VectorKind::Dense {
             dimension: rows.dimension as u32,
         },
-        distance: Distance::Cosine,
-        fine: Fine::F16,
-        embedder: None,
-    };
+        Distance::Cosine,
+        Fine::F16,
+    );
     let index = Index::open(
         directory,
         Schema {
@@ -124,15 +123,14 @@ fn seal(
     drop(index);
     let started = Instant::now();
     let schema = Schema {
-        vectors: vec![VectorField {
-            name: String::new(),
-            kind: VectorKind::Dense {
+        vectors: vec![VectorField::new(
+            "",
+            VectorKind::Dense {
                 dimension: rows.dimension as u32,
             },
-            distance: Distance::Cosine,
-            fine: Fine::F16,
-            embedder: None,
-        }],
+            Distance::Cosine,
+            Fine::F16,
+        )],
         ..Schema::default()
     };
     let index = Index::open(directory, schema, Options::default(), &references)?;

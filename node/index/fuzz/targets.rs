@@ -152,13 +152,7 @@ struct Ground {
 impl Ground {
     /// Dense vectors of those distances; of few rows, some dead, other kinds of vectors too. A column of each of `kinds`.
     fn new(rows: u64, dense: &[Distance], kinds: &[PayloadKind], options: Options) -> Ground {
-        let field = |number: usize, kind, distance| VectorField {
-            name: format!("v{number}"),
-            kind,
-            distance,
-            fine: Fine::F32,
-            embedder: None,
-        };
+        let field = |number: usize, kind, distance| VectorField::new(format!("v{number}"), kind, distance, Fine::F32);
         let mut vectors: Vec<VectorField> = Vec::new();
         if rows == FEW {
             vectors.push(field(0, VectorKind::Sparse, Distance::Dot));

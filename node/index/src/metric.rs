@@ -235,13 +235,7 @@ mod tests {
     use super::*;
 
     fn field(kind: VectorKind, distance: Distance) -> VectorField {
-        VectorField {
-            name: "v".into(),
-            kind,
-            distance,
-            fine: Fine::F32,
-            embedder: None,
-        }
+        VectorField::new("v", kind, distance, Fine::F32)
     }
 
     #[track_caller]

@@ -38,15 +38,14 @@ fn vector(dimension: usize, distance: Distance, number: u64) -> Vec<f32> {
 }
 
 fn schema(dimension: usize, distance: Distance) -> Schema {
-    let field = VectorField {
-        name: "v".into(),
-        kind: VectorKind::Dense {
+    let field = VectorField::new(
+        "v",
+        VectorKind::Dense {
             dimension: dimension as u32,
         },
         distance,
-        fine: Fine::F32,
-        embedder: None,
-    };
+        Fine::F32,
+    );
     Schema {
         vectors: vec![field],
         ..Schema::default()

@@ -33,13 +33,12 @@ fn vector(number: u64) -> Vector {
 }
 
 fn schema() -> Schema {
-    let field = VectorField {
-        name: String::new(),
-        kind: VectorKind::Dense { dimension: DIMENSION },
-        distance: Distance::Euclid,
-        fine: Fine::F32,
-        embedder: None,
-    };
+    let field = VectorField::new(
+        "",
+        VectorKind::Dense { dimension: DIMENSION },
+        Distance::Euclid,
+        Fine::F32,
+    );
     Schema {
         vectors: vec![field],
         ..Schema::default()

@@ -34,13 +34,7 @@ fn document(number: u64, version: u64) -> Document {
 
 fn schema() -> Schema {
     let kind = VectorKind::Dense { dimension: 2 };
-    let field = VectorField {
-        name: "v".into(),
-        kind,
-        distance: Distance::Dot,
-        fine: Fine::F32,
-        embedder: None,
-    };
+    let field = VectorField::new("v", kind, Distance::Dot, Fine::F32);
     Schema {
         vectors: vec![field],
         ..Schema::default()

@@ -10,13 +10,7 @@ use proptest::prelude::*;
 const ROWS: u64 = 300;
 
 fn schema() -> Schema {
-    let field = |name: &str, kind| VectorField {
-        name: name.into(),
-        kind,
-        distance: Distance::Dot,
-        fine: Fine::F32,
-        embedder: None,
-    };
+    let field = |name: &str, kind| VectorField::new(name, kind, Distance::Dot, Fine::F32);
     Schema {
         vectors: vec![
             field("dense", VectorKind::Dense { dimension: 16 }),

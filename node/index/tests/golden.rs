@@ -13,24 +13,17 @@ fn golden() -> PathBuf {
 }
 
 fn schema() -> Schema {
-    let field = |name: &str, kind, distance, fine| VectorField {
-        name: name.into(),
-        kind,
-        distance,
-        fine,
-        embedder: None,
-    };
     Schema {
         vectors: vec![
-            field("", VectorKind::Dense { dimension: 4 }, Distance::Cosine, Fine::F16),
-            field(
+            VectorField::new("", VectorKind::Dense { dimension: 4 }, Distance::Cosine, Fine::F16),
+            VectorField::new(
                 "long",
                 VectorKind::Dense { dimension: 1100 },
                 Distance::Euclid,
                 Fine::F32,
             ),
-            field("words", VectorKind::Sparse, Distance::Dot, Fine::F32),
-            field("tokens", VectorKind::Multi { dimension: 2 }, Distance::Dot, Fine::F16),
+            VectorField::new("words", VectorKind::Sparse, Distance::Dot, Fine::F32),
+            VectorField::new("tokens", VectorKind::Multi { dimension: 2 }, Distance::Dot, Fine::F16),
         ],
         ..Schema::default()
     }

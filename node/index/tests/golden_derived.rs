@@ -38,15 +38,14 @@ fn vector(number: u64) -> Vector {
 }
 
 fn schema() -> Schema {
-    let field = VectorField {
-        name: "v".into(),
-        kind: VectorKind::Dense {
+    let field = VectorField::new(
+        "v",
+        VectorKind::Dense {
             dimension: DIMENSION as u32,
         },
-        distance: Distance::Euclid,
-        fine: Fine::F32,
-        embedder: None,
-    };
+        Distance::Euclid,
+        Fine::F32,
+    );
     Schema {
         vectors: vec![field],
         ..Schema::default()

@@ -18,13 +18,7 @@ fn schema() -> Schema {
     let kind = VectorKind::Dense {
         dimension: DIMENSION as u32,
     };
-    let field = VectorField {
-        name: "v".into(),
-        kind,
-        distance: Distance::Dot,
-        fine: Fine::F32,
-        embedder: None,
-    };
+    let field = VectorField::new("v", kind, Distance::Dot, Fine::F32);
     Schema {
         vectors: vec![field],
         ..Schema::default()

@@ -21,13 +21,7 @@ fn place(number: u64) -> Vector {
 
 impl Line {
     fn new() -> Line {
-        let field = VectorField {
-            name: "v".into(),
-            kind: VectorKind::Dense { dimension: 1 },
-            distance: Distance::Euclid,
-            fine: Fine::F32,
-            embedder: None,
-        };
+        let field = VectorField::new("v", VectorKind::Dense { dimension: 1 }, Distance::Euclid, Fine::F32);
         let schema = Schema {
             vectors: vec![field],
             ..Schema::default()

@@ -100,6 +100,19 @@ pub struct VectorField {
     pub embedder: Option<Embedder>,
 }
 
+impl VectorField {
+    /// A vector that clients send; nothing turns text into it.
+    pub fn new(name: impl Into<String>, kind: VectorKind, distance: Distance, fine: Fine) -> VectorField {
+        VectorField {
+            name: name.into(),
+            kind,
+            distance,
+            fine,
+            embedder: None,
+        }
+    }
+}
+
 /// Name and version of an embedder: vectors of another version are not comparable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedder {

@@ -262,15 +262,14 @@ struct Built {
 fn build(command: &Command, directory: &std::path::Path) -> anyhow::Result<Built> {
     let options = command.options()?;
     let mut base = rows::Base::open(&command.base, command.distance(), command.limit)?;
-    let field = VectorField {
-        name: String::new(),
-        kind: VectorKind::Dense {
+    let field = VectorField::new(
+        "",
+        VectorKind::Dense {
             dimension: base.dimension() as u32,
         },
-        distance: command.distance(),
-        fine: base.fine(),
-        embedder: None,
-    };
+        command.distance(),
+        base.fine(),
+    );
     let schema = Schema {
         vectors: vec![field],
         ..Schema::default()

@@ -118,15 +118,14 @@ mod tests {
     const DISTANCES: [Distance; 4] = [Distance::Cosine, Distance::Dot, Distance::Euclid, Distance::Manhattan];
 
     fn field(name: &str, distance: Distance) -> VectorField {
-        VectorField {
-            name: name.into(),
-            kind: VectorKind::Dense {
+        VectorField::new(
+            name,
+            VectorKind::Dense {
                 dimension: DIMENSION as u32,
             },
             distance,
-            fine: Fine::F32,
-            embedder: None,
-        }
+            Fine::F32,
+        )
     }
 
     /// Of unit length, about one of 16 centres.

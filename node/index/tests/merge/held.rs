@@ -10,13 +10,7 @@ use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorF
 pub const ROWS: u64 = 3000;
 
 pub fn field(name: &str, kind: VectorKind) -> VectorField {
-    VectorField {
-        name: name.into(),
-        kind,
-        distance: Distance::Dot,
-        fine: Fine::F32,
-        embedder: None,
-    }
+    VectorField::new(name, kind, Distance::Dot, Fine::F32)
 }
 
 pub fn dense(name: &str, dimension: u32) -> VectorField {

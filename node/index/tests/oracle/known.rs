@@ -11,30 +11,23 @@ use proptest::prelude::*;
 pub const SECTIONS: [&str; 3] = ["games", "admin", "science"];
 
 pub fn schema() -> Schema {
-    let field = |name: &str, kind, distance, fine| VectorField {
-        name: name.into(),
-        kind,
-        distance,
-        fine,
-        embedder: None,
-    };
     Schema {
         vectors: vec![
-            field("dot", VectorKind::Dense { dimension: 5 }, Distance::Dot, Fine::F16),
-            field(
+            VectorField::new("dot", VectorKind::Dense { dimension: 5 }, Distance::Dot, Fine::F16),
+            VectorField::new(
                 "euclid",
                 VectorKind::Dense { dimension: 3 },
                 Distance::Euclid,
                 Fine::F32,
             ),
-            field(
+            VectorField::new(
                 "manhattan",
                 VectorKind::Dense { dimension: 3 },
                 Distance::Manhattan,
                 Fine::F16,
             ),
-            field("sparse", VectorKind::Sparse, Distance::Dot, Fine::F32),
-            field("multi", VectorKind::Multi { dimension: 2 }, Distance::Dot, Fine::F16),
+            VectorField::new("sparse", VectorKind::Sparse, Distance::Dot, Fine::F32),
+            VectorField::new("multi", VectorKind::Multi { dimension: 2 }, Distance::Dot, Fine::F16),
         ],
         ..Schema::default()
     }

@@ -175,13 +175,7 @@ fn check_evaluated(index: &Index, evaluated: u64, filter: Filter) {
 #[test]
 fn indexed_conditions_evaluate_no_row() {
     let directory = tempfile::tempdir().unwrap();
-    let vector = VectorField {
-        name: "v".into(),
-        kind: VectorKind::Dense { dimension: 1 },
-        distance: Distance::Dot,
-        fine: Fine::F32,
-        embedder: None,
-    };
+    let vector = VectorField::new("v", VectorKind::Dense { dimension: 1 }, Distance::Dot, Fine::F32);
     let mut schema = schema();
     schema.vectors.push(vector);
     let index = Index::open(directory.path(), schema, Options::default(), &[]).unwrap();

@@ -40,15 +40,14 @@ impl Executor for Threads {
 }
 
 fn open(directory: &Path) -> Index {
-    let field = VectorField {
-        name: "v".into(),
-        kind: VectorKind::Dense {
+    let field = VectorField::new(
+        "v",
+        VectorKind::Dense {
             dimension: DIMENSION as u32,
         },
-        distance: Distance::Euclid,
-        fine: Fine::F32,
-        embedder: None,
-    };
+        Distance::Euclid,
+        Fine::F32,
+    );
     let schema = Schema {
         vectors: vec![field],
         ..Schema::default()
