@@ -117,8 +117,6 @@ impl Tries {
         let retry = told.retry();
         self.last = Some(if broken { described(status, url) } else { told });
         if retry == Retry::Never {
-            // Refused now; an earlier try in doubt would have been found by its id and answered.
-            self.in_doubt = false;
             return None;
         }
         self.coordinator = (self.coordinator + 1) % self.coordinators;
@@ -148,16 +146,17 @@ impl Tries {
                 self.started.elapsed().as_secs_f64()
             ),
         };
-        match last {
-            Failure::Unavailable(text) | Failure::Unknown(text) if self.in_doubt && self.effect == Effect::Write => {
-                Failure::Unknown(text + &tried)
-            }
+        let last = match last {
+            Failure::Unknown(text) if self.in_doubt && self.effect == Effect::Write => Failure::Unknown(text + &tried),
             Failure::Unavailable(text) | Failure::Unknown(text) => Failure::Unavailable(text + &tried),
             Failure::Busy(text) => Failure::Busy(text + &tried),
             Failure::Stale(text) => Failure::Stale(text + &tried),
-            other if self.in_doubt && self.effect == Effect::Write => Failure::Unknown(other.to_string() + &tried),
             other => other,
+        };
+        if self.in_doubt && self.effect == Effect::Write {
+            return last.of_a_write_in_doubt();
         }
+        last
     }
 }
 

@@ -95,6 +95,16 @@ impl Failure {
         }
     }
 
+    /// What a write is told that failed so at last, when an earlier attempt of it may have happened. What is wrong with the request
+    /// itself was so from the first; every other refusal speaks of the last attempt only.
+    #[must_use]
+    pub fn of_a_write_in_doubt(self) -> Failure {
+        match self {
+            Failure::Invalid(_) | Failure::NotFound(_) | Failure::Exists(_) | Failure::Unknown(_) => self,
+            last => Failure::Unknown(format!("it may have happened; at last: {last}")),
+        }
+    }
+
     /// The gRPC code and this failure's number on the wire.
     fn code(&self) -> (Code, u32) {
         match self {
@@ -235,6 +245,16 @@ mod tests {
             Failure::Precondition(text()),
             Failure::Fault(text()),
         ]
+    }
+
+    #[test]
+    fn a_refusal_of_a_repetition_does_not_say_that_a_write_has_not_happened() {
+        for failure in every_failure() {
+            let told = failure.clone().of_a_write_in_doubt();
+            let of_the_request = matches!(failure, Failure::Invalid(_) | Failure::NotFound(_) | Failure::Exists(_));
+            assert_eq!(matches!(told, Failure::Unknown(_)), !of_the_request, "{failure:?}");
+            assert!(told.to_string().contains(&failure.to_string()), "{told}");
+        }
     }
 
     #[test]

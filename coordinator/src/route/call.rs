@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::health::Health;
 use super::hedge::Hedge;
 use super::plan::{self, Wanted};
-use super::repeat::{Failed, Repeat, named};
+use super::repeat::{Failed, Repeat};
 use super::rpc::ShardRpc;
 use crate::map::Shard;
 use crate::map::store::Store;
@@ -103,7 +103,7 @@ impl Caller {
             repeat.failed(&failed);
             let pause = match failed.failure.retry() {
                 Retry::Never if repeat.elsewhere(&failed, shard.record.replicas.len()) => false,
-                Retry::Never => return Err(named(id, failed.failure)),
+                Retry::Never => return Err(repeat.gave_up(id, failed.failure)),
                 Retry::Leader => !repeat.follow(&failed.failure, &shard, &mut waiting),
                 Retry::Map => {
                     waiting.clear();
@@ -208,16 +208,18 @@ impl Caller {
     ) -> Result<R::Reply, Failed> {
         let mut asking = pin!(self.ask(shard, request, level, first, budget));
         let others: Vec<NodeId> = shard.nodes().filter(|&node| node != first).collect();
+        let mut in_doubt = false;
         for &other in others.iter().cycle() {
             if let Ok(answered) = timeout(SILENCE, &mut asking).await {
-                return answered;
+                return answered.map_err(|failed| Failed { in_doubt, ..failed });
             }
             let answered = tokio::select! {
-                answered = &mut asking => return answered,
+                answered = &mut asking => return answered.map_err(|failed| Failed { in_doubt: true, ..failed }),
                 answered = self.ask(shard, request, level, other, budget) => answered,
             };
             match answered {
                 Err(failed) => {
+                    in_doubt |= matches!(failed.failure, Failure::Unknown(_));
                     let Failure::NotLeader { leader_node, .. } = failed.failure else {
                         continue;
                     };
@@ -227,6 +229,7 @@ impl Caller {
                     }
                     return Err(Failed {
                         silent: Some(first),
+                        in_doubt: true,
                         ..failed
                     });
                 }
@@ -274,6 +277,7 @@ impl Caller {
                 hasty: patience < SILENCE && matches!(failure, Failure::Unknown(_)),
                 failure,
                 silent: None,
+                in_doubt: false,
             }),
         }
     }

@@ -15,8 +15,10 @@ const HINTS_MAX: u32 = 3;
 pub(super) struct Failed {
     pub node: NodeId,
     pub failure: Failure,
-    /// A node was asked before that has said nothing, and may do yet what it was told.
+    /// A node was asked before that has said nothing.
     pub silent: Option<NodeId>,
+    /// Another node was told the same, and may have done it or do it yet.
+    pub in_doubt: bool,
     /// It had so little time that its silence says nothing about the node.
     pub hasty: bool,
 }
@@ -52,7 +54,7 @@ impl Repeat {
     }
 
     pub fn failed(&mut self, failed: &Failed) {
-        let maybe = failed.silent.is_some() || matches!(failed.failure, Failure::Unknown(_));
+        let maybe = failed.in_doubt || matches!(failed.failure, Failure::Unknown(_));
         self.maybe_happened |= self.writes && maybe;
     }
 
@@ -73,22 +75,23 @@ impl Repeat {
         true
     }
 
-    /// The deadline is near: what the caller is told.
+    /// What the caller is told when nothing more is tried.
     pub fn gave_up(&self, shard: ShardId, last: Failure) -> Failure {
-        if self.maybe_happened {
-            return Failure::Unknown(format!("shard {shard}: it may have happened; at last: {last}"));
-        }
-        match last {
+        let last = match last {
             Failure::NotLeader { .. } | Failure::WrongEpoch { .. } | Failure::NoReplica { .. } => {
                 Failure::Unavailable(format!("no leader was found in time: {last}"))
             }
             last => named(shard, last),
+        };
+        if self.maybe_happened {
+            return last.of_a_write_in_doubt();
         }
+        last
     }
 }
 
 /// The failure, saying which shard it is about. What is wrong with the request itself is wrong everywhere.
-pub(super) fn named(shard: ShardId, failure: Failure) -> Failure {
+fn named(shard: ShardId, failure: Failure) -> Failure {
     let at = |text: String| format!("shard {shard}: {text}");
     match failure {
         Failure::NotFound(text) => Failure::NotFound(at(text)),
@@ -113,6 +116,7 @@ mod tests {
             node: NodeId(node),
             failure,
             silent: None,
+            in_doubt: false,
             hasty: false,
         }
     }
@@ -134,9 +138,9 @@ mod tests {
     }
 
     #[test]
-    fn a_write_left_with_a_silent_node_may_have_happened() {
-        let silent = Failed {
-            silent: Some(NodeId(7)),
+    fn a_write_that_another_node_was_told_too_may_have_happened() {
+        let told_twice = Failed {
+            in_doubt: true,
             ..failed(
                 8,
                 Failure::NotLeader {
@@ -146,8 +150,20 @@ mod tests {
             )
         };
         let (mut write, mut read) = (Repeat::new(true), Repeat::new(false));
-        write.failed(&silent);
-        read.failed(&silent);
+        write.failed(&told_twice);
+        read.failed(&told_twice);
         assert!(write.maybe_happened && !read.maybe_happened);
+    }
+
+    /// A leader's disk failed under a write, whose repetition it refused: the write was in the others' logs, and was committed.
+    #[test]
+    fn a_write_in_doubt_that_is_refused_at_last_may_have_happened() {
+        let refused = || Failure::ReadOnly("the disk is full".to_owned());
+        let mut write = Repeat::new(true);
+        write.failed(&failed(7, refused()));
+        assert!(matches!(write.gave_up(ShardId(1), refused()), Failure::ReadOnly(_)));
+        write.failed(&failed(7, Failure::Unknown("the disk has failed".to_owned())));
+        write.failed(&failed(7, refused()));
+        assert!(matches!(write.gave_up(ShardId(1), refused()), Failure::Unknown(_)));
     }
 }

@@ -142,7 +142,8 @@ async fn delete_by_filter(
     }
     match failed {
         None => Ok(answer),
-        Some(failure) => Err(failure),
+        // Some of what matched may be gone: of other shards, or before the shard failed.
+        Some(failure) => Err(failure.of_a_write_in_doubt()),
     }
 }
 

@@ -25,7 +25,7 @@ use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::log::Log;
+use super::log::{Log, Refusal};
 use super::machine::{Machine, Progress};
 use super::network::Peers;
 use super::transfer::Offer;
@@ -150,16 +150,19 @@ impl Group {
 
     /// Proposes an encoded `internal::Command` and answers the encoded `internal::Applied`.
     ///
-    /// Fails with `Invalid` (over [`ENTRY_BYTES_MAX`]), `NotLeader`, `Busy`, `ReadOnly` or `Fault` when it has not
-    /// happened, and with `Unknown` when it may have.
+    /// Fails with `Invalid` (over [`ENTRY_BYTES_MAX`]), `NotLeader`, `Busy`, `ReadOnly` or, where this replica or its log has
+    /// stopped and another will lead, `Unavailable` when it has not happened, and with `Unknown` when it may have.
     pub async fn propose(&self, command: Bytes, deadline: Instant) -> Result<Bytes, Failure> {
         if command.len() > ENTRY_BYTES_MAX {
             let problem = format!("command: {} bytes encoded, at most {ENTRY_BYTES_MAX}", command.len());
             return Err(Failure::Invalid(problem));
         }
-        self.check_fault()?;
-        if let Some(problem) = self.log.no_room(self.shard.0) {
-            return Err(Failure::ReadOnly(problem));
+        self.check_fault()
+            .map_err(|fault| Failure::Unavailable(fault.to_string()))?;
+        match self.log.refusal(self.shard.0) {
+            None => {}
+            Some(Refusal::NoRoom(problem)) => return Err(Failure::ReadOnly(problem)),
+            Some(Refusal::Stopped(problem)) => return Err(Failure::Unavailable(problem)),
         }
         let charge = command.len().max(CHARGE_BYTES_MIN).div_ceil(CHARGE_BYTES_MIN) as u32;
         let permit = self.in_flight.clone().try_acquire_many_owned(charge).map_err(|_| {

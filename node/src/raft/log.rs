@@ -20,7 +20,7 @@
 //! - A segment is freed when no group needs it. What little an idle group has in the oldest segment (vote, bounds, few
 //!   entries) is carried forward; a group with more pins it, and [`Log::oldest_pinned`] names that group so that its
 //!   shard can be sealed.
-//! - The disk is never filled: below the watermark [`Log::no_room`] says why, so that proposals are refused
+//! - The disk is never filled: below the watermark [`Log::refusal`] says why, so that proposals are refused
 //!   before they become entries (those of the register last: they free space); when even the current segment is full an
 //!   append fails with `StorageFull`, the group is as it was, and can be opened again.
 //! - An error of the disk itself ends the log: after a failed sync nobody knows what is durable. It must be opened anew.
@@ -256,6 +256,15 @@ pub enum LogError {
     Closed(Arc<str>),
 }
 
+/// Why a log takes no new proposals, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The disk is nearly full; ends by itself when there is room again.
+    NoRoom(String),
+    /// The log has been shut down or its disk has failed.
+    Stopped(String),
+}
+
 impl LogError {
     fn damaged(path: &Path, offset: u64, reason: &str) -> Self {
         Self::Damaged {
@@ -356,8 +365,8 @@ impl Log {
         self.shared.accepts_writes.load(Ordering::Acquire)
     }
 
-    /// Why there is no room for a new proposal of a group, and what to do about it; `None`: there is room.
-    pub fn no_room(&self, group: GroupId) -> Option<String> {
+    /// Why a new proposal of a group can't be taken, and what to do about it; `None`: it can.
+    pub fn refusal(&self, group: GroupId) -> Option<Refusal> {
         let accepts = match group {
             REGISTER_GROUP => self.shared.accepts_register.load(Ordering::Acquire),
             _ => self.accepts_writes(),
@@ -367,16 +376,18 @@ impl Log {
         }
         let (shared, options) = (&self.shared, &self.shared.options);
         if let Some(reason) = &shared.lock().closed {
-            return Some(format!("the raft log of this node has stopped: {reason}"));
+            return Some(Refusal::Stopped(format!(
+                "the raft log of this node has stopped: {reason}"
+            )));
         }
-        Some(format!(
+        Some(Refusal::NoRoom(format!(
             "the disk is nearly full: {} bytes are free, and writes are taken from {} on (free_space_min_bytes) \
              if the log's next file of {} fits too; delete a collection or enlarge the disk, and they go on by \
              themselves; reads have not stopped",
             shared.available_bytes.load(Ordering::Relaxed),
             options.reserve_bytes,
             options.segment_bytes
-        ))
+        )))
     }
 
     /// The group whose oldest entry stands furthest back, and the bytes of log from there to the end. Over the log's

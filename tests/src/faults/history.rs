@@ -2,6 +2,7 @@
 //! answer? One history a document, checked by porcupine; an operation whose outcome is unknown may fall at any later time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::time::Duration;
 
 use porcupine_rs::{CheckResult, Model, Operation};
@@ -10,6 +11,8 @@ use porcupine_rs::{CheckResult, Model, Operation};
 pub const OPERATIONS_MAX: usize = 2_000;
 /// Time for the history of one document; without a verdict by then the run has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Operations before the first answer that has no explanation, which are told with it.
+const TOLD: usize = 16;
 
 /// A value that was written: unique, so it names the write.
 pub type Value = u64;
@@ -152,10 +155,64 @@ fn check_key(key: u64, records: &[&Record]) -> Vec<String> {
     let operations: Vec<Operation<Register>> = records.iter().map(|record| operation(record, &values)).collect();
     match porcupine_rs::check_operations_timeout(&operations, CHECK_TIMEOUT) {
         CheckResult::Ok => {}
-        CheckResult::Illegal => wrong.push(format!("document {key}: its history has no order that explains it")),
+        CheckResult::Illegal => wrong.push(explain(key, records, &values)),
         CheckResult::Unknown => wrong.push(format!("document {key}: no verdict in {CHECK_TIMEOUT:?}")),
     }
     wrong
+}
+
+/// Names the first answer that no order explains, with what happened around it.
+fn explain(key: u64, records: &[&Record], values: &HashMap<u64, Value>) -> String {
+    let mut returns: Vec<i64> = records.iter().filter_map(|record| record.return_us).collect();
+    returns.sort_unstable();
+    // What is explained up to some time is explained up to any time before it.
+    let explained = returns.partition_point(|at_us| {
+        let past: Vec<_> = records.iter().filter_map(|record| known_at(record, *at_us)).collect();
+        let past: Vec<_> = past.iter().map(|record| operation(record, values)).collect();
+        porcupine_rs::check_operations_timeout(&past, CHECK_TIMEOUT) == CheckResult::Ok
+    });
+    let mut told = format!("document {key}: its history has no order that explains it");
+    let Some(&first_us) = returns.get(explained) else {
+        return told;
+    };
+    let mut around: Vec<&&Record> = records.iter().filter(|record| record.call_us <= first_us).collect();
+    around.sort_unstable_by_key(|record| record.return_us.unwrap_or(i64::MAX));
+    let pending = around
+        .iter()
+        .filter(|record| record.return_us.is_none_or(|at_us| at_us > first_us));
+    let from = (around.len() - pending.count()).saturating_sub(TOLD);
+    for record in &around[from..] {
+        let mark = if record.return_us == Some(first_us) { "!" } else { " " };
+        told += &format!("\n{mark} {record}");
+    }
+    told
+}
+
+/// What was known of an operation at some time: all, that it had begun, or nothing.
+fn known_at(record: &Record, at_us: i64) -> Option<Record> {
+    let mut known = record.clone();
+    if record.return_us.is_some_and(|returned_us| returned_us <= at_us) {
+        return Some(known);
+    }
+    (known.return_us, known.version) = (None, 0);
+    match &mut known.act {
+        Act::Read(_) => return None,
+        Act::PutIf { taken, .. } => *taken = None,
+        Act::Delete { existed } => *existed = None,
+        Act::Put(_) => {}
+    }
+    (record.call_us <= at_us).then_some(known)
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let returned = self.return_us.map_or("never".to_owned(), |at_us| at_us.to_string());
+        let (client, call_us, act, version) = (self.client, self.call_us, &self.act, self.version);
+        write!(
+            out,
+            "client {client}, {call_us} to {returned} us: {act:?}, version {version}"
+        )
+    }
 }
 
 fn operation(record: &Record, values: &HashMap<u64, Value>) -> Operation<Register> {
@@ -237,6 +294,21 @@ mod tests {
         check(&with(refused(6)), true);
         check(&with(refused(5)), false);
         check(&with(refused(0)), false);
+    }
+
+    #[test]
+    fn the_first_answer_without_an_explanation_is_named() {
+        let history = [
+            record(0, 10, Act::Put(1), 5),
+            record(20, 30, Act::Read(Some(1)), 5),
+            record(40, 50, Act::Read(None), 0),
+            record(45, 60, Act::Put(2), 6),
+            record(70, 80, Act::Read(Some(2)), 6),
+        ];
+        let [wrong] = super::check(&history).try_into().unwrap();
+        let marked: Vec<&str> = wrong.lines().filter(|line| line.starts_with('!')).collect();
+        assert_eq!(marked, ["! client 0, 40 to 50 us: Read(None), version 0"], "{wrong}");
+        assert!(!wrong.contains("70 to 80"), "{wrong}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt};
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
 
-use super::{GroupLog, Log, LogError, LogOptions};
+use super::{GroupLog, Log, LogError, LogOptions, Refusal};
 use crate::disk::{Disk, Faults, MemoryDisk, RealDisk, SharedDisk, Survival};
 use crate::raft::type_config::{Command, Entry, Payload, TypeConfig, Vote, log_id};
 use tiny::SharedTiny;
@@ -289,7 +289,7 @@ async fn a_full_disk_refuses_appends_and_heals() {
     assert!(error.to_string().contains("no room"), "{error}");
     assert!(!log.accepts_writes(), "proposals are refused");
     assert!(
-        log.no_room(0).is_some(),
+        log.refusal(0).is_some(),
         "the register's too, when there is nowhere to write them"
     );
     // Small records still go, and the group opens again with all that was confirmed.
@@ -327,9 +327,11 @@ async fn proposals_are_refused_before_the_disk_is_full() {
         ..Faults::default()
     });
     wait_until("the watermark is noticed", || !log.accepts_writes());
-    let said = log.no_room(7).expect("refused");
+    let Some(Refusal::NoRoom(said)) = log.refusal(7) else {
+        panic!("not refused for want of room");
+    };
     assert!(said.contains("from 20480 on (free_space_min_bytes)"), "{said}");
-    assert_eq!(log.no_room(0), None, "a collection can be deleted still");
+    assert_eq!(log.refusal(0), None, "a collection can be deleted still");
     group
         .blocking_append(entries(1, 5..6, 1000))
         .await
@@ -353,8 +355,11 @@ async fn a_failed_sync_closes_the_log_and_confirms_nothing() {
         group.save_vote(&Vote::new(2, 2)).await.is_err(),
         "a log whose sync failed takes nothing more"
     );
-    let said = log.no_room(7).expect("refused");
-    assert!(said.contains("has stopped") && !said.contains("full"), "{said}");
+    let refusal = log.refusal(7);
+    assert!(
+        matches!(&refusal, Some(Refusal::Stopped(why)) if why.contains("has stopped")),
+        "{refusal:?}"
+    );
     assert!(matches!(log.group(7), Err(LogError::Closed(_))));
     let log = reopen(&disk.crash(Survival::Synced), small()).unwrap();
     assert_eq!(all(&mut log.group(7).unwrap()).await, entries(1, 0..1, 10));
