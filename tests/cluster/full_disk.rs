@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use granum_client::{Client, Document, Outcome, WriteError};
 
+use crate::leader_lost::leader;
 use crate::processes::{Cluster, Layout, eventually};
 use crate::{all_caught_up, create, vector};
 
@@ -157,19 +158,15 @@ fn free_bytes(disk: &Path) -> u64 {
         .expect("a number")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_writes_loses_nothing_and_heals_by_itself() {
-    let Some(disks) = Disks::mount(3) else { return };
-    for ballast in disks.ballast() {
-        std::fs::write(ballast, vec![1; BALLAST_MIB << 20]).unwrap();
-    }
+/// A cluster on these disks, with a collection of two shards.
+async fn start(disks: &Disks) -> (Cluster, Client) {
     let arguments = [
         "--log-segment-bytes=4194304",
         "--log-budget-bytes=8388608",
         "--seal-bytes=2097152",
         "--free-space-min-bytes=16777216",
     ];
-    let mut cluster = Cluster::start_as(Layout {
+    let cluster = Cluster::start_as(Layout {
         node_arguments: arguments.map(String::from).to_vec(),
         node_homes: disks.mounted.clone(),
         ..Layout::default()
@@ -177,6 +174,16 @@ async fn a_full_disk_refuses_writes_loses_nothing_and_heals_by_itself() {
     cluster.ready().await;
     let client = cluster.client();
     create(&client, "documents", 2).await;
+    (cluster, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_loses_nothing_and_heals_by_itself() {
+    let Some(disks) = Disks::mount(3) else { return };
+    for ballast in disks.ballast() {
+        std::fs::write(ballast, vec![1; BALLAST_MIB << 20]).unwrap();
+    }
+    let (mut cluster, client) = start(&disks).await;
 
     let (mut acknowledged, mut next) = (Vec::new(), 0);
     let refused = fill(&client, &mut acknowledged, &mut next).await;
@@ -245,4 +252,32 @@ async fn create_when_there_is_room(client: &Client) {
         assert!(started.elapsed() < DEADLINE, "a deleted collection gave no room");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_leave_a_full_disk_and_writes_go_on() {
+    let Some(disks) = Disks::mount(3) else { return };
+    let (cluster, client) = start(&disks).await;
+    let full = leader(&cluster, &client).await.expect("the first shard is led");
+    let address = &cluster.data_addresses()[full];
+    let ballast = disks.mounted[full].join("ballast");
+    let ballast_bytes = free_bytes(&disks.mounted[full]) - (8 << 20);
+    std::fs::write(&ballast, vec![1; ballast_bytes as usize]).unwrap();
+
+    eventually("the node without room leads nothing", DEADLINE, async || {
+        let status = client.status().await.unwrap();
+        let node = status.nodes.iter().find(|node| node.data_address == *address);
+        node.is_some_and(|node| node.read_only && node.leaders == 0)
+    })
+    .await;
+    let (taken, refused) = write(&client, 0..BATCH_DOCUMENTS).await;
+    assert_eq!((taken.len() as u64, refused), (BATCH_DOCUMENTS, None));
+    assert_all_there(&client, &taken).await;
+
+    std::fs::remove_file(ballast).unwrap();
+    eventually("the node has room again", DEADLINE, async || {
+        let status = client.status().await;
+        status.is_ok_and(|status| status.nodes.iter().all(|node| !node.read_only))
+    })
+    .await;
 }

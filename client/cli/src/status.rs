@@ -69,7 +69,7 @@ fn node(node: &v1::NodeInfo) -> serde_json::Value {
         "metrics_address": node.metrics_address, "reachable": node.reachable, "version": node.version,
         "replicas": node.replicas, "leaders": node.leaders, "disk_used_bytes": node.disk_used_bytes,
         "disk_available_bytes": node.disk_available_bytes, "memory_bytes": node.memory_bytes,
-        "draining": node.draining, "register_voter": node.register_voter,
+        "draining": node.draining, "register_voter": node.register_voter, "read_only": node.read_only,
     })
 }
 
@@ -117,6 +117,13 @@ fn warnings(status: &v1::ClusterStatusResponse) -> Vec<String> {
         let name = format!("node {} ({})", json::node_id(node.id), node.data_address);
         if !node.reachable {
             warnings.push(format!("{name} is unreachable"));
+            continue;
+        }
+        if node.read_only {
+            let left = sized(node.disk_available_bytes);
+            warnings.push(format!(
+                "{name} takes no writes, with {left} left on its disk: its leaders are handed over"
+            ));
             continue;
         }
         let disk_bytes = node.disk_used_bytes.saturating_add(node.disk_available_bytes);
@@ -243,5 +250,7 @@ mod tests {
             ..Default::default()
         };
         assert!(warnings(&down)[0].contains("5 B left"));
+        down.nodes[0].read_only = true;
+        assert!(warnings(&down)[0].contains("takes no writes"));
     }
 }

@@ -103,5 +103,6 @@ fn node(id: NodeId, record: &NodeRecord, reports: &Reports) -> v1::NodeInfo {
         memory_bytes: said.memory_bytes,
         draining: record.draining || said.draining,
         register_voter: said.register_voter,
+        read_only: said.read_only,
     }
 }

@@ -11,12 +11,15 @@ use std::sync::Arc;
 
 use granum_model::ids::REGISTER;
 use granum_model::{NodeId, ReplicaId, ShardId};
-use granum_proto::internal::Member;
+use granum_proto::internal::{Member, ReplicaReport};
 use granum_proto::v1::collection_info::State;
 
 use super::observe::Reports;
 use super::replace;
 use crate::map::{Collection, Shard, ShardMap};
+
+/// Entries that a replica may lack when it gets a vote or the lead: it has them a moment later.
+pub(super) const LAG_ENTRIES_MAX: u64 = 64;
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ pub(crate) enum Step {
     Initialize(Arc<Shard>, NodeId),
     /// Note that the group has a leader.
     NoteInitialized(Arc<Shard>),
-    /// Move leadership to the replica that the map names first; asked of the node that leads.
+    /// Move leadership to a replica; asked of the node that leads.
     TransferLeader(Arc<Shard>, NodeId, ReplicaId),
     /// Put the collection's schema into the shard's log.
     AlterSchema(Arc<Collection>, Arc<Shard>),
@@ -160,11 +163,32 @@ fn create(map: &ShardMap, collection: &Arc<Collection>, reports: &Reports, steps
 fn keep(map: &ShardMap, collection: &Arc<Collection>, reports: &Reports, steps: &mut Vec<Step>) {
     for shard in &collection.shards {
         ensure(collection, shard, reports, steps);
-        steps.extend(replace::replace(map, Some(collection), shard, reports));
+        let replace = || replace::replace(map, Some(collection), shard, reports);
+        steps.extend(replace().or_else(|| leave_full_disk(shard, reports)));
         if shard.record.schema_version < collection.record.schema_version {
             steps.push(Step::AlterSchema(collection.clone(), shard.clone()));
         }
     }
+}
+
+/// A leader whose node takes no writes hands over to a replica that is well and whose node does.
+fn leave_full_disk(shard: &Arc<Shard>, reports: &Reports) -> Option<Step> {
+    let (led_on, leader) = reports.leader(shard)?;
+    let takes_writes = |node: NodeId| reports.node(node).is_some_and(|report| !report.read_only);
+    if takes_writes(led_on) {
+        return None;
+    }
+    let is_able = |member: &&Member| {
+        let node = NodeId(member.node);
+        let report = reports.replica(node, shard.id);
+        let is_well = |report: &ReplicaReport| {
+            let is_near = report.applied_index + LAG_ENTRIES_MAX >= leader.committed_index;
+            report.replica == member.replica && report.fault.is_empty() && report.damage.is_empty() && is_near
+        };
+        takes_writes(node) && report.is_some_and(is_well)
+    };
+    let other = shard.record.replicas.iter().find(is_able)?;
+    Some(Step::TransferLeader(shard.clone(), led_on, ReplicaId(other.replica)))
 }
 
 /// Replicas that their nodes, which answer, don't have. One that is being replaced is not made again.

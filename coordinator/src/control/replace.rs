@@ -18,12 +18,9 @@ use granum_proto::internal::{Member, ReplicaReport, ShardRecord};
 
 use super::compare;
 use super::observe::Reports;
-use super::plan::{Step, candidates};
+use super::plan::{LAG_ENTRIES_MAX, Step, candidates};
 use crate::map::range::HashRange;
 use crate::map::{Collection, Shard, ShardMap};
-
-/// Entries that a learner may lack when it gets its vote: it has them a moment later.
-const LAG_ENTRIES_MAX: u64 = 64;
 
 /// The step that is due for a shard, if one is.
 pub(super) fn replace(
@@ -132,7 +129,10 @@ fn begin(lost: &Lost<'_>, leaving: Member, (led_on, leader): (NodeId, &ReplicaRe
         shard.replica_on(*node).is_none() && reports.replica(*node, shard.id).is_none() && !joining
     };
     let load = |node: &NodeId| map.shards().filter(|shard| shard.replica_on(*node).is_some()).count();
-    let free = candidates(map, reports).into_iter().filter(is_free);
+    let has_room = |node: &NodeId| reports.node(*node).is_some_and(|report| !report.read_only);
+    let free = candidates(map, reports)
+        .into_iter()
+        .filter(|node| is_free(node) && has_room(node));
     let own = NodeId(leaving.node);
     let in_place = || Some(own).filter(|own| reports.node(*own).is_some() && is_dispensable(shard, &leaving, reports));
     let node = free.min_by_key(load).or_else(in_place)?;

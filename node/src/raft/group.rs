@@ -161,6 +161,8 @@ impl Group {
             .map_err(|fault| Failure::Unavailable(fault.to_string()))?;
         match self.log.refusal(self.shard.0) {
             None => {}
+            // Where another leads, only that one's room counts, and it is about to be named.
+            Some(Refusal::NoRoom(_)) if self.metrics().state != ServerState::Leader => {}
             Some(Refusal::NoRoom(problem)) => return Err(Failure::ReadOnly(problem)),
             Some(Refusal::Stopped(problem)) => return Err(Failure::Unavailable(problem)),
         }

@@ -98,7 +98,8 @@ pub async fn replace_member(holdings: &Holdings, request: &ReplaceMemberRequest)
 /// This node as it sees itself. Blocks: it asks the file system.
 pub fn report(holdings: &Holdings, draining: bool) -> NodeReport {
     let identity = holdings.directory().identity();
-    let log_bytes = holdings.groups().log().stats().disk_bytes;
+    let log = holdings.groups().log();
+    let log_bytes = log.stats().disk_bytes;
     let replicas = identity.replicas.iter();
     let replicas: Vec<ReplicaReport> = replicas.map(|record| replica_report(holdings, record)).collect();
     NodeReport {
@@ -112,6 +113,7 @@ pub fn report(holdings: &Holdings, draining: bool) -> NodeReport {
         log_bytes,
         draining,
         register_voter: holdings.register().is_some(),
+        read_only: !log.accepts_writes(),
     }
 }
 

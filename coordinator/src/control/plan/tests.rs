@@ -211,6 +211,30 @@ fn settle_all(cluster: &mut Cluster, down: &[u64]) -> Vec<String> {
 }
 
 #[test]
+fn a_leader_without_room_hands_over_where_there_is_room() {
+    let mut cluster = settled();
+    for shard in cluster.register.map().shards().cloned().collect::<Vec<_>>() {
+        cluster.lead(&shard, shard.replica_on(NodeId(1)).unwrap());
+    }
+    assert!(steps(&cluster, &[]).is_empty());
+    cluster.nodes[0].read_only = true;
+    cluster.nodes[1].read_only = true;
+    assert_eq!(steps(&cluster, &[3]), Vec::<String>::new(), "nobody else takes writes");
+    cluster.replicas(NodeId(3))[0].fault = "stopped".to_owned();
+    assert_eq!(
+        steps(&cluster, &[]).len(),
+        1,
+        "a replica that has stopped is not asked to lead"
+    );
+    cluster.replicas(NodeId(3))[0].fault.clear();
+    settle_all(&mut cluster, &[]);
+    let reports = cluster.reports(&[]);
+    let map = cluster.register.map();
+    let leaders = map.shards().map(|shard| reports.leader(shard).unwrap().0);
+    assert!(leaders.eq([NodeId(3); 2]));
+}
+
+#[test]
 fn replicas_of_a_node_that_is_given_up_are_made_anew_where_there_is_room() {
     let mut cluster = settled();
     assert!(steps(&cluster, &[3]).is_empty(), "a node that is down is waited for");
