@@ -355,11 +355,7 @@ async fn a_failed_sync_closes_the_log_and_confirms_nothing() {
         group.save_vote(&Vote::new(2, 2)).await.is_err(),
         "a log whose sync failed takes nothing more"
     );
-    let refusal = log.refusal(7);
-    assert!(
-        matches!(&refusal, Some(Refusal::Stopped(why)) if why.contains("has stopped")),
-        "{refusal:?}"
-    );
+    assert!(matches!(log.refusal(7), Some(Refusal::Stopped(_))));
     assert!(matches!(log.group(7), Err(LogError::Closed(_))));
     let log = reopen(&disk.crash(Survival::Synced), small()).unwrap();
     assert_eq!(all(&mut log.group(7).unwrap()).await, entries(1, 0..1, 10));
