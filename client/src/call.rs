@@ -198,3 +198,41 @@ fn described(status: &Status, url: &str) -> Failure {
         _ => Failure::Unavailable(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_in_doubt_is_never_told_as_one_that_has_not_happened() {
+        let told = |effect, in_doubt, last| {
+            let now = Instant::now();
+            let tries = Tries {
+                coordinators: 1,
+                coordinator: 0,
+                effect,
+                started: now,
+                last_contact: now,
+                count: 2,
+                backoff: BACKOFF_MIN,
+                in_doubt,
+                last: Some(last),
+            };
+            tries.give_up()
+        };
+        let why = || "why".to_owned();
+        for last in [
+            Failure::ReadOnly(why()),
+            Failure::Busy(why()),
+            Failure::Stale(why()),
+            Failure::Fault(why()),
+            Failure::Unavailable(why()),
+        ] {
+            let doubted = told(Effect::Write, true, last.clone());
+            assert!(matches!(doubted, Failure::Unknown(_)), "{last:?}: {doubted:?}");
+            let settled = told(Effect::Write, false, last.clone());
+            assert!(!matches!(settled, Failure::Unknown(_)), "{last:?}: {settled:?}");
+            assert!(!matches!(told(Effect::Read, true, last), Failure::Unknown(_)));
+        }
+    }
+}

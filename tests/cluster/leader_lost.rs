@@ -67,6 +67,7 @@ async fn acknowledged_documents_survive_the_death_of_their_leader_in_mid_import(
         })
         .await;
         cluster.start_node(leading);
+        cluster.node_ready(leading).await;
         stop.store(true, Ordering::SeqCst);
         writing.await.unwrap();
         eventually("the old leader follows", Duration::from_secs(60), async || {

@@ -121,9 +121,7 @@ fn warnings(status: &v1::ClusterStatusResponse) -> Vec<String> {
         }
         if node.read_only {
             let left = sized(node.disk_available_bytes);
-            warnings.push(format!(
-                "{name} takes no writes, with {left} left on its disk: its leaders are handed over"
-            ));
+            warnings.push(format!("{name} takes no writes: {left} left on its disk"));
             continue;
         }
         let disk_bytes = node.disk_used_bytes.saturating_add(node.disk_available_bytes);
