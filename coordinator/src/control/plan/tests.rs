@@ -247,8 +247,11 @@ fn replicas_of_a_node_that_is_given_up_are_made_anew_where_there_is_room() {
     cluster.register.add_node(4);
     cluster.nodes.push(NodeReport {
         node: 4,
+        read_only: true,
         ..NodeReport::default()
     });
+    assert!(steps(&cluster, &[3]).is_empty(), "the new node's disk is full");
+    cluster.nodes[3].read_only = false;
     let taken = settle_all(&mut cluster, &[3]);
     let map = cluster.register.map();
     for shard in map.shards() {
