@@ -119,6 +119,20 @@ async fn a_vector_field_is_added_used_and_dropped_while_documents_stay() {
         "a document that had the field is found as before"
     );
 
+    // Its values are still in segments, of some replicas only once they merge: nobody may find them under the name.
+    let again = client
+        .alter_collection("documents", vec![VectorField::dense("title", 4)], Vec::new(), None)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(again.contains("\"title\" was dropped from this collection"), "{again}");
+    let heading = vec![VectorField::dense("heading", 4)];
+    let altered = client
+        .alter_collection("documents", heading, Vec::new(), None)
+        .await
+        .unwrap();
+    assert_eq!(names(&altered), ["", "heading"]);
+
     let twice = client
         .alter_collection("documents", vec![VectorField::dense("", 4)], Vec::new(), None)
         .await;

@@ -117,12 +117,14 @@ pub(crate) async fn alter(
     let deadline = context.budget(request.info.as_ref())?.deadline;
     let map = context.store.swap(deadline, |map| {
         let collection = map.usable(&request.name)?;
-        let altered = schema::altered(&collection.schema, &request, &context.embedders)?;
+        let dropped = &collection.record.dropped_vectors;
+        let altered = schema::altered(&collection.schema, dropped, &request, &context.embedders)?;
         Ok(Some(change::note_collection(collection, |record| {
             if record.schema.as_ref() != Some(&altered) {
                 record.schema = Some(altered);
                 record.schema_version += 1;
             }
+            record.dropped_vectors.extend_from_slice(&request.drop_vectors);
             if request.default_read.is_some() {
                 record.default_read.clone_from(&request.default_read);
             }

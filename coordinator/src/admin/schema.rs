@@ -21,9 +21,14 @@ pub(super) fn wished(schema: Option<&v1::Schema>, embedders: &Embedders) -> Resu
     Ok(convert::schema::write(&schema))
 }
 
-/// What stands, without the vectors and payload indexes to be dropped and with those to be added.
+/// Most names of dropped vectors that a collection remembers.
+const DROPPED_VECTORS_MAX: usize = 1_024;
+
+/// What stands, without the vectors and payload indexes to be dropped and with those to be added. A name that was `dropped`
+/// before is not given again: what its vectors were is still in segments that no merge has rewritten since.
 pub(super) fn altered(
     stands: &Schema,
+    dropped: &[String],
     request: &v1::AlterCollectionRequest,
     embedders: &Embedders,
 ) -> Result<v1::Schema, Invalid> {
@@ -33,7 +38,25 @@ pub(super) fn altered(
         let at = at.ok_or_else(|| Invalid::new("drop_vectors", format!("{name:?} is no vector of the collection")))?;
         vectors.remove(at);
     }
+    let remembered = dropped.len() + request.drop_vectors.len();
+    limits::at_most(
+        "drop_vectors",
+        remembered,
+        DROPPED_VECTORS_MAX,
+        "vectors dropped from one collection",
+    )?;
     for field in &request.add_vectors {
+        if dropped
+            .iter()
+            .chain(&request.drop_vectors)
+            .any(|name| *name == field.name)
+        {
+            let problem = format!(
+                "{:?} was dropped from this collection, and its name is not given again: choose another",
+                field.name
+            );
+            return Err(Invalid::new("add_vectors", problem));
+        }
         if vectors.iter().any(|stands| stands.name == field.name) {
             return Err(Invalid::new(
                 "add_vectors",

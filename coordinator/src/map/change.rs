@@ -81,6 +81,7 @@ pub(crate) fn create(map: &ShardMap, new: &NewCollection) -> Result<Swap, Failur
         shards: shards.collect(),
         index: None,
         schema_version: 1,
+        dropped_vectors: Vec::new(),
     };
     counters.next_collection += 1;
     counters.next_shard += u64::from(new.shards);
