@@ -6,6 +6,7 @@ use granum_model::Setting;
 use serde::{Deserialize, Serialize};
 
 use crate::merging::BYTES_PER_SECOND_MIN;
+use crate::raft::log::SEGMENT_BYTES_MIN;
 
 /// All settings; the fields of [`Config`] in their order.
 pub const SETTINGS: &[Setting] = &[
@@ -64,7 +65,12 @@ pub const SETTINGS: &[Setting] = &[
         "Without a leader for one and a half to two times this, an election begins",
     ),
     setting("heartbeat_ms", "MS", "250", "Time between a leader's heartbeats"),
-    setting("log_segment_bytes", "BYTES", "67108864", "Size of a file of the log"),
+    setting(
+        "log_segment_bytes",
+        "BYTES",
+        "67108864",
+        "Size of a file of the log, from 5 MiB: the longest entry must fit",
+    ),
     setting(
         "log_budget_bytes",
         "BYTES",
@@ -281,7 +287,12 @@ impl Config {
                 600_000,
             ),
             ("heartbeat_ms", self.heartbeat_ms, 1, 60_000),
-            ("log_segment_bytes", self.log_segment_bytes, 1 << 20, 1 << 30),
+            (
+                "log_segment_bytes",
+                self.log_segment_bytes,
+                SEGMENT_BYTES_MIN as u64,
+                1 << 30,
+            ),
             (
                 "log_budget_bytes",
                 self.log_budget_bytes,

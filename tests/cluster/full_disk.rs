@@ -161,8 +161,8 @@ fn free_bytes(disk: &Path) -> u64 {
 /// A cluster on these disks, with a collection of two shards.
 async fn start(disks: &Disks) -> (Cluster, Client) {
     let arguments = [
-        "--log-segment-bytes=4194304",
-        "--log-budget-bytes=8388608",
+        "--log-segment-bytes=5242880",
+        "--log-budget-bytes=10485760",
         "--seal-bytes=2097152",
         "--free-space-min-bytes=16777216",
     ];

@@ -43,6 +43,11 @@ fn what_cannot_work_is_refused_by_name() {
         "400, must be 500..=600000",
     );
     check_refused(
+        |c| c.log_segment_bytes = 1 << 20,
+        "log_segment_bytes",
+        "1048576, must be 5242880",
+    );
+    check_refused(
         |c| c.log_budget_bytes = 1 << 20,
         "log_budget_bytes",
         "must be 134217728",

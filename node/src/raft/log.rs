@@ -48,6 +48,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use granum_proto::limits::ENTRY_BYTES_MAX;
+
 pub use group::GroupLog;
 pub use queue::{LogStats, SYNC_BUCKETS_MICROS};
 
@@ -82,6 +84,17 @@ pub struct LogOptions {
     pub blocking: Blocking,
 }
 
+/// The shortest segment file of a node: the longest command fits one, with what the log writes around it. All replicas append
+/// what their leader has proposed, so a limit of a node's own would come too late.
+pub const SEGMENT_BYTES_MIN: usize = ENTRY_BYTES_MAX + (1 << 20);
+const _: () = {
+    let least = LogOptions::max_record_bytes_of(SEGMENT_BYTES_MIN);
+    assert!(
+        least == record::OVERHEAD_BYTES + record::MAX_BODY_BYTES,
+        "an entry must fit a segment"
+    );
+};
+
 impl Default for LogOptions {
     fn default() -> Self {
         Self {
@@ -102,13 +115,23 @@ impl LogOptions {
     /// Bytes at a segment's end that entries leave to smaller records: so a purge, which frees space, can be written when
     /// there is none.
     fn small_record_bytes(&self) -> usize {
-        (self.segment_bytes / 8).min(256 << 10)
+        Self::small_record_bytes_of(self.segment_bytes)
+    }
+
+    const fn small_record_bytes_of(segment_bytes: usize) -> usize {
+        let (share, most) = (segment_bytes / 8, 256 << 10);
+        if share < most { share } else { most }
     }
 
     /// The longest record of an entry.
     fn max_record_bytes(&self) -> usize {
-        let room = self.segment_bytes - segment::HEADER_BYTES - self.small_record_bytes();
-        room.min(record::OVERHEAD_BYTES + record::MAX_BODY_BYTES)
+        Self::max_record_bytes_of(self.segment_bytes)
+    }
+
+    const fn max_record_bytes_of(segment_bytes: usize) -> usize {
+        let room = segment_bytes - segment::HEADER_BYTES - Self::small_record_bytes_of(segment_bytes);
+        let most = record::OVERHEAD_BYTES + record::MAX_BODY_BYTES;
+        if room < most { room } else { most }
     }
 
     /// Live entry bytes of the oldest segment that are carried forward instead of pinning it.

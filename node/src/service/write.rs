@@ -223,7 +223,8 @@ async fn be_born(replica: &Replica, call: &ShardCall, deadline: Instant) -> Resu
 
 async fn propose(replica: &Replica, call: &ShardCall, command: Command, deadline: Instant) -> Result<Applied, Failure> {
     let reply = replica.group.propose(command::encode(&command)?, deadline).await?;
-    let applied = Applied::decode(reply).map_err(|error| Failure::Fault(format!("applied: {error}")))?;
+    // It has happened, with what outcome nobody can read: the caller must not take it for undone.
+    let applied = Applied::decode(reply).map_err(|error| Failure::Unknown(format!("its outcome: {error}")))?;
     match applied.refusal() {
         Refusal::Unspecified => Ok(applied),
         Refusal::Invalid => Err(Failure::Invalid(applied.refused)),

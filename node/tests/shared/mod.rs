@@ -17,8 +17,8 @@ pub fn config(folder: &Path) -> Config {
         listen_metrics: "127.0.0.1:0".into(),
         election_timeout_ms: 500,
         heartbeat_ms: 100,
-        log_segment_bytes: 1 << 20,
-        log_budget_bytes: 4 << 20,
+        log_segment_bytes: 5 << 20,
+        log_budget_bytes: 10 << 20,
         free_space_min_bytes: 1 << 20,
         worker_threads: 1,
         ..Config::default()

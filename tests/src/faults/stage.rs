@@ -89,7 +89,7 @@ impl Stage {
             return Err(Unable(anyhow!("no build of the next version: .ci/build-next makes it")).into());
         }
         // Small, so that seals, merges and purges of the log happen in a short run.
-        let small = ["--log-segment-bytes=4194304", "--free-space-min-bytes=67108864"];
+        let small = ["--log-segment-bytes=5242880", "--free-space-min-bytes=67108864"];
         let seal_bytes = if row.damages() { DAMAGED_SEAL_BYTES } else { SEAL_BYTES };
         let environment = |node: usize| clocks.as_ref().map(|clocks| clocks.environment(node));
         let layout = Layout {
