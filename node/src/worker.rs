@@ -3,17 +3,25 @@
 //! Two pools a node: one for searches, one for merges, so that neither waits for the other. A full queue is said at once
 //! ([`Failure::Busy`]) instead of growing; a job whose deadline has passed while it waited is not begun; a job that
 //! panics costs its caller an error and the pool nothing. Raft runs elsewhere: no job here can delay a heartbeat.
+//!
+//! How many may wait follows how long jobs take: thousands of searches of 50 us, few of 50 ms. What would wait for longer
+//! than [`WAIT_MAX`], or past its deadline, is refused while another replica may still have time for it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use granum_proto::status::Failure;
 
 /// Jobs that may wait for a search worker, for each of them. More wait longer than callers do.
 pub const SEARCH_QUEUE_PER_WORKER: usize = 256;
+
+/// A job that would wait for longer is refused: about the time after which a coordinator asks another replica anyway.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+/// Share of a job in the mean of how long jobs take.
+const MEAN_SHARE: f64 = 1.0 / 32.0;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -32,6 +40,7 @@ struct Pool {
 #[derive(Debug)]
 struct Queue {
     name: String,
+    threads: usize,
     capacity: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -41,6 +50,8 @@ struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     running: usize,
+    /// Mean time of the last jobs, in seconds; 0 before the first has ended.
+    job_seconds: f64,
     closed: bool,
 }
 
@@ -57,18 +68,19 @@ pub struct Load {
     pub waiting: usize,
     /// Jobs under way.
     pub running: usize,
-    /// Jobs that may wait.
+    /// Jobs that may wait, as long as jobs take as long as they do now.
     pub capacity: usize,
 }
 
 impl Workers {
-    /// Starts `threads` (at least one) threads called `name`, with room for `capacity` waiting jobs.
+    /// Starts `threads` (at least one) threads called `name`, with room for `capacity` waiting jobs, fewer while jobs take long.
     ///
     /// # Errors
     /// The operating system refuses a thread.
     pub fn start(name: &str, threads: usize, capacity: usize) -> std::io::Result<Workers> {
         let queue = Arc::new(Queue {
             name: name.to_owned(),
+            threads: threads.max(1),
             capacity,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -77,7 +89,7 @@ impl Workers {
             queue: queue.clone(),
             threads: Vec::new(),
         };
-        for _ in 0..threads.max(1) {
+        for _ in 0..queue.threads {
             let queue = queue.clone();
             let thread = std::thread::Builder::new().name(name.to_owned());
             pool.threads.push(thread.spawn(move || queue.work())?);
@@ -88,7 +100,7 @@ impl Workers {
     /// Runs `job` on a worker and hands back what it returns. A job that has begun runs to its end, wanted or not.
     ///
     /// # Errors
-    /// `Busy` when the queue is full, `Unavailable` when `deadline` passed before a worker was free, `Fault` when it panicked,
+    /// `Busy` when the queue is full, or so long that the job would wait for too long, `Unavailable` when `deadline` passed before a worker was free, `Fault` when it panicked,
     /// or the pool is closing.
     pub async fn run<T, F>(&self, deadline: Instant, job: F) -> Result<T, Failure>
     where
@@ -97,7 +109,7 @@ impl Workers {
     {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let queue = self.pool.queue.clone();
-        self.pool.queue.push(Box::new(move || {
+        let job = Box::new(move || {
             if Instant::now() >= deadline {
                 let _ = answer.send(Err(Failure::Unavailable(format!(
                     "{}: the deadline passed in the queue",
@@ -110,18 +122,21 @@ impl Workers {
             }
             let result = catch_unwind(AssertUnwindSafe(job)).map_err(|panic| queue.fault(&*panic));
             let _ = answer.send(result);
-        }))?;
+        });
+        let patience = deadline.saturating_duration_since(Instant::now());
+        self.pool.queue.push(job, patience)?;
         let closing = || Failure::Unavailable(format!("{}: closing", self.pool.queue.name));
         answered.await.unwrap_or_else(|_| Err(closing()))
     }
 
     /// How busy the pool is now.
     pub fn load(&self) -> Load {
-        let state = self.pool.queue.lock();
+        let queue = &self.pool.queue;
+        let state = queue.lock();
         Load {
             waiting: state.jobs.len(),
             running: state.running,
-            capacity: self.pool.queue.capacity,
+            capacity: queue.room(&state, WAIT_MAX),
         }
     }
 }
@@ -132,16 +147,23 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, job: Job) -> Result<(), Failure> {
+    /// Jobs that may wait so that a new one waits no longer than `patience`. As many as there are workers may always.
+    fn room(&self, state: &State, patience: Duration) -> usize {
+        let in_time = patience.as_secs_f64() * self.threads as f64 / state.job_seconds.max(1e-9);
+        self.capacity.min((in_time as usize).max(self.threads))
+    }
+
+    fn push(&self, job: Job, patience: Duration) -> Result<(), Failure> {
         let mut state = self.lock();
         if state.closed {
             return Err(Failure::Unavailable(format!("{}: closing", self.name)));
         }
-        if state.jobs.len() >= self.capacity {
+        let (waiting, room) = (state.jobs.len(), self.room(&state, patience.min(WAIT_MAX)));
+        if waiting >= room {
             return Err(Failure::Busy(format!(
-                "{}: {} jobs wait, at most that many",
+                "{}: {waiting} jobs wait, at most {room} while one takes {:.1} ms",
                 self.name,
-                state.jobs.len()
+                state.job_seconds * 1e3
             )));
         }
         state.jobs.push_back(job);
@@ -164,8 +186,15 @@ impl Queue {
             };
             state.running += 1;
             drop(state);
+            let begun = Instant::now();
             job();
-            self.lock().running -= 1;
+            let took = begun.elapsed().as_secs_f64();
+            let mut state = self.lock();
+            state.running -= 1;
+            state.job_seconds += match state.job_seconds {
+                0.0 => took,
+                mean => (took - mean) * MEAN_SHARE,
+            };
         }
     }
 
@@ -250,6 +279,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn fewer_may_wait_while_jobs_take_long() {
+        let (workers, release, first) = occupied(1000).await;
+        let queue = &workers.pool.queue;
+        let room = |job_ms: f64, patience_ms| {
+            let state = State {
+                job_seconds: job_ms / 1e3,
+                ..State::default()
+            };
+            queue.room(&state, Duration::from_millis(patience_ms))
+        };
+        assert_eq!(room(0.0, 500), 1000, "nothing has ended yet");
+        assert_eq!((room(0.05, 500), room(5.0, 500), room(50.0, 500)), (1000, 100, 10));
+        assert_eq!(room(5.0, 20), 4);
+        assert_eq!((room(2000.0, 500), room(5.0, 0)), (1, 1), "one a worker");
+
+        queue.lock().job_seconds = 0.3;
+        let job = || Box::new(|| ());
+        assert_eq!(queue.push(job(), WAIT_MAX), Ok(()));
+        let refused = queue.push(job(), WAIT_MAX).unwrap_err();
+        assert_eq!(
+            refused,
+            Failure::Busy("test: 1 jobs wait, at most 1 while one takes 300.0 ms".into())
+        );
+        assert_eq!(workers.load().capacity, 1);
+        drop(release);
+        first.await.unwrap();
+        // Short jobs bring the room back: the two above, and these.
+        for _ in 0..400 {
+            workers.run(soon(), || ()).await.unwrap();
+        }
+        assert_eq!(workers.load().capacity, 1000);
+    }
+
+    #[tokio::test]
     async fn a_job_past_its_deadline_is_not_begun() {
         let workers = Workers::start("test", 1, 4).unwrap();
         let answer = workers.run(Instant::now(), || unreachable!("too late")).await;
@@ -271,7 +334,8 @@ mod tests {
         let queue = workers.pool.queue.clone();
         let waiting = {
             let (answer, answered) = tokio::sync::oneshot::channel::<()>();
-            queue.push(Box::new(move || answer.send(()).unwrap())).unwrap();
+            let job = Box::new(move || answer.send(()).unwrap());
+            queue.push(job, WAIT_MAX).unwrap();
             answered
         };
         let _ = first.await;
@@ -279,6 +343,9 @@ mod tests {
         assert!(waiting.await.is_err());
         drop(release);
         dropper.join().unwrap();
-        assert!(matches!(queue.push(Box::new(|| ())), Err(Failure::Unavailable(_))));
+        assert!(matches!(
+            queue.push(Box::new(|| ()), WAIT_MAX),
+            Err(Failure::Unavailable(_))
+        ));
     }
 }
