@@ -4,8 +4,8 @@
 //! ([`Failure::Busy`]) instead of growing; a job whose deadline has passed while it waited is not begun; a job that
 //! panics costs its caller an error and the pool nothing. Raft runs elsewhere: no job here can delay a heartbeat.
 //!
-//! How many may wait follows how long jobs take: thousands of searches of 50 us, few of 50 ms. What would wait for longer
-//! than [`WAIT_MAX`], or past its deadline, is refused while another replica may still have time for it.
+//! How many may wait follows how long jobs take: what would not be begun by its deadline is refused when it comes, while
+//! another replica may still have time for it, instead of when its time is up.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,8 +18,6 @@ use granum_proto::status::Failure;
 /// Jobs that may wait for a search worker, for each of them. More wait longer than callers do.
 pub const SEARCH_QUEUE_PER_WORKER: usize = 256;
 
-/// A job that would wait for longer is refused: about the time after which a coordinator asks another replica anyway.
-const WAIT_MAX: Duration = Duration::from_millis(500);
 /// Share of a job in the mean of how long jobs take.
 const MEAN_SHARE: f64 = 1.0 / 32.0;
 
@@ -68,12 +66,12 @@ pub struct Load {
     pub waiting: usize,
     /// Jobs under way.
     pub running: usize,
-    /// Jobs that may wait, as long as jobs take as long as they do now.
+    /// Jobs that may wait.
     pub capacity: usize,
 }
 
 impl Workers {
-    /// Starts `threads` (at least one) threads called `name`, with room for `capacity` waiting jobs, fewer while jobs take long.
+    /// Starts `threads` (at least one) threads called `name`, with room for `capacity` waiting jobs.
     ///
     /// # Errors
     /// The operating system refuses a thread.
@@ -100,7 +98,7 @@ impl Workers {
     /// Runs `job` on a worker and hands back what it returns. A job that has begun runs to its end, wanted or not.
     ///
     /// # Errors
-    /// `Busy` when the queue is full, or so long that the job would wait for too long, `Unavailable` when `deadline` passed before a worker was free, `Fault` when it panicked,
+    /// `Busy` when the queue is full, or so long that `deadline` would pass in it, `Unavailable` when `deadline` passed before a worker was free, `Fault` when it panicked,
     /// or the pool is closing.
     pub async fn run<T, F>(&self, deadline: Instant, job: F) -> Result<T, Failure>
     where
@@ -131,12 +129,11 @@ impl Workers {
 
     /// How busy the pool is now.
     pub fn load(&self) -> Load {
-        let queue = &self.pool.queue;
-        let state = queue.lock();
+        let state = self.pool.queue.lock();
         Load {
             waiting: state.jobs.len(),
             running: state.running,
-            capacity: queue.room(&state, WAIT_MAX),
+            capacity: self.pool.queue.capacity,
         }
     }
 }
@@ -158,12 +155,13 @@ impl Queue {
         if state.closed {
             return Err(Failure::Unavailable(format!("{}: closing", self.name)));
         }
-        let (waiting, room) = (state.jobs.len(), self.room(&state, patience.min(WAIT_MAX)));
+        let (waiting, room) = (state.jobs.len(), self.room(&state, patience));
         if waiting >= room {
             return Err(Failure::Busy(format!(
-                "{}: {waiting} jobs wait, at most {room} while one takes {:.1} ms",
+                "{}: {waiting} jobs wait, at most {room} where one takes {:.1} ms and this one has {} ms",
                 self.name,
-                state.job_seconds * 1e3
+                state.job_seconds * 1e3,
+                patience.as_millis()
             )));
         }
         state.jobs.push_back(job);
@@ -279,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fewer_may_wait_while_jobs_take_long() {
+    async fn what_would_not_be_begun_in_time_is_refused_at_once() {
         let (workers, release, first) = occupied(1000).await;
         let queue = &workers.pool.queue;
         let room = |job_ms: f64, patience_ms| {
@@ -296,20 +294,21 @@ mod tests {
 
         queue.lock().job_seconds = 0.3;
         let job = || Box::new(|| ());
-        assert_eq!(queue.push(job(), WAIT_MAX), Ok(()));
-        let refused = queue.push(job(), WAIT_MAX).unwrap_err();
+        let patience = Duration::from_millis(500);
+        assert_eq!(queue.push(job(), patience), Ok(()));
+        let refused = queue.push(job(), patience).unwrap_err();
         assert_eq!(
             refused,
-            Failure::Busy("test: 1 jobs wait, at most 1 while one takes 300.0 ms".into())
+            Failure::Busy("test: 1 jobs wait, at most 1 where one takes 300.0 ms and this one has 500 ms".into())
         );
-        assert_eq!(workers.load().capacity, 1);
+        assert_eq!(queue.push(job(), Duration::from_secs(1)), Ok(()), "it has time");
         drop(release);
         first.await.unwrap();
-        // Short jobs bring the room back: the two above, and these.
+        // Short jobs bring the room back.
         for _ in 0..400 {
             workers.run(soon(), || ()).await.unwrap();
         }
-        assert_eq!(workers.load().capacity, 1000);
+        assert_eq!(queue.room(&queue.lock(), patience), 1000);
     }
 
     #[tokio::test]
@@ -335,7 +334,7 @@ mod tests {
         let waiting = {
             let (answer, answered) = tokio::sync::oneshot::channel::<()>();
             let job = Box::new(move || answer.send(()).unwrap());
-            queue.push(job, WAIT_MAX).unwrap();
+            queue.push(job, Duration::MAX).unwrap();
             answered
         };
         let _ = first.await;
@@ -344,7 +343,7 @@ mod tests {
         drop(release);
         dropper.join().unwrap();
         assert!(matches!(
-            queue.push(Box::new(|| ()), WAIT_MAX),
+            queue.push(Box::new(|| ()), Duration::MAX),
             Err(Failure::Unavailable(_))
         ));
     }

@@ -111,6 +111,11 @@ impl Caller {
                     known.map_err(|failure| repeat.gave_up(id, failure))?;
                     true
                 }
+                Retry::Later if wanted == Wanted::Leader && matches!(failed.failure, Failure::Busy(_)) => {
+                    // The others would only say who leads.
+                    waiting.clear();
+                    true
+                }
                 Retry::Later => waiting.is_empty(),
             };
             self.metrics.retries.with_label_values(&[class(&failed.failure)]).inc();

@@ -254,7 +254,7 @@ pub fn of_node(node: &NodeState, log: &LogStats) -> Vec<Reading> {
         gauge("granum_search_running", "Searches on a worker", running as u64),
         gauge(
             "granum_search_queue_capacity",
-            "Searches that may wait while one takes as long as now; more are shed",
+            "Searches that may wait; more are shed",
             capacity as u64,
         ),
         gauge("granum_merges_running", "Merges of segments under way", merges.running),
