@@ -98,8 +98,8 @@ impl Workers {
     /// Runs `job` on a worker and hands back what it returns. A job that has begun runs to its end, wanted or not.
     ///
     /// # Errors
-    /// `Busy` when the queue is full, or so long that `deadline` would pass in it, `Unavailable` when `deadline` passed before a worker was free, `Fault` when it panicked,
-    /// or the pool is closing.
+    /// `Busy` when the queue is full, or so long that `deadline` would pass in it, `Unavailable` when `deadline` passed before a
+    /// worker was free, or the pool is closing, `Fault` when it panicked.
     pub async fn run<T, F>(&self, deadline: Instant, job: F) -> Result<T, Failure>
     where
         T: Send + 'static,

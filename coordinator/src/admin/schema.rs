@@ -7,6 +7,9 @@ use granum_proto::{convert, v1};
 
 use crate::embedders::Embedders;
 
+/// Most names of dropped vectors that a collection remembers.
+const DROPPED_VECTORS_MAX: usize = 1_024;
+
 /// The schema of a new collection.
 pub(super) fn wished(schema: Option<&v1::Schema>, embedders: &Embedders) -> Result<v1::Schema, Invalid> {
     let none = v1::Schema::default();
@@ -20,9 +23,6 @@ pub(super) fn wished(schema: Option<&v1::Schema>, embedders: &Embedders) -> Resu
     }
     Ok(convert::schema::write(&schema))
 }
-
-/// Most names of dropped vectors that a collection remembers.
-const DROPPED_VECTORS_MAX: usize = 1_024;
 
 /// What stands, without the vectors and payload indexes to be dropped and with those to be added. A name that was `dropped`
 /// before is not given again: what its vectors were is still in segments that no merge has rewritten since.
