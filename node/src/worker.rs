@@ -4,8 +4,8 @@
 //! ([`Failure::Busy`]) instead of growing; a job whose deadline has passed while it waited is not begun; a job that
 //! panics costs its caller an error and the pool nothing. Raft runs elsewhere: no job here can delay a heartbeat.
 //!
-//! How many may wait follows how long jobs take: what would not be begun by its deadline is refused when it comes, while
-//! another replica may still have time for it, instead of when its time is up.
+//! How many may wait follows how long jobs take: what would not end by its deadline is refused when it comes, while there is
+//! time to try again or elsewhere, instead of when its time is up.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,8 @@ pub const SEARCH_QUEUE_PER_WORKER: usize = 256;
 /// Share of a job in the mean of how long jobs take.
 const MEAN_SHARE: f64 = 1.0 / 32.0;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Says whether it did what it was for: a job whose time was up, or whose caller has gone, teaches nothing about the others.
+type Job = Box<dyn FnOnce() -> bool + Send>;
 
 /// Threads that take jobs from one queue in order. Clones share them; the last one to go ends them.
 #[derive(Clone, Debug)]
@@ -48,9 +49,15 @@ struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     running: usize,
-    /// Mean time of the last jobs, in seconds; 0 before the first has ended.
+    /// Mean time of the last jobs, in seconds; begins at 0, so that no one job closes the queue.
     job_seconds: f64,
     closed: bool,
+}
+
+impl State {
+    fn learn(&mut self, job_seconds: f64) {
+        self.job_seconds += (job_seconds - self.job_seconds) * MEAN_SHARE;
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -113,13 +120,14 @@ impl Workers {
                     "{}: the deadline passed in the queue",
                     queue.name
                 ))));
-                return;
+                return false;
             }
             if answer.is_closed() {
-                return;
+                return false;
             }
             let result = catch_unwind(AssertUnwindSafe(job)).map_err(|panic| queue.fault(&*panic));
             let _ = answer.send(result);
+            true
         });
         let patience = deadline.saturating_duration_since(Instant::now());
         self.pool.queue.push(job, patience)?;
@@ -144,9 +152,10 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Jobs that may wait so that a new one waits no longer than `patience`. As many as there are workers may always.
+    /// Jobs that may wait so that a new one, behind them, ends within `patience`. As many as there are workers may always.
     fn room(&self, state: &State, patience: Duration) -> usize {
-        let in_time = patience.as_secs_f64() * self.threads as f64 / state.job_seconds.max(1e-9);
+        let to_begin = (patience.as_secs_f64() - state.job_seconds).max(0.0);
+        let in_time = to_begin * self.threads as f64 / state.job_seconds.max(1e-9);
         self.capacity.min((in_time as usize).max(self.threads))
     }
 
@@ -185,14 +194,13 @@ impl Queue {
             state.running += 1;
             drop(state);
             let begun = Instant::now();
-            job();
+            let did = job();
             let took = begun.elapsed().as_secs_f64();
             let mut state = self.lock();
             state.running -= 1;
-            state.job_seconds += match state.job_seconds {
-                0.0 => took,
-                mean => (took - mean) * MEAN_SHARE,
-            };
+            if did {
+                state.learn(took);
+            }
         }
     }
 
@@ -288,12 +296,12 @@ mod tests {
             queue.room(&state, Duration::from_millis(patience_ms))
         };
         assert_eq!(room(0.0, 500), 1000, "nothing has ended yet");
-        assert_eq!((room(0.05, 500), room(5.0, 500), room(50.0, 500)), (1000, 100, 10));
-        assert_eq!(room(5.0, 20), 4);
+        assert_eq!((room(0.05, 500), room(5.0, 500), room(50.0, 500)), (1000, 99, 9));
+        assert_eq!(room(5.0, 20), 3);
         assert_eq!((room(2000.0, 500), room(5.0, 0)), (1, 1), "one a worker");
 
         queue.lock().job_seconds = 0.3;
-        let job = || Box::new(|| ());
+        let job = || Box::new(|| false);
         let patience = Duration::from_millis(500);
         assert_eq!(queue.push(job(), patience), Ok(()));
         let refused = queue.push(job(), patience).unwrap_err();
@@ -304,11 +312,21 @@ mod tests {
         assert_eq!(queue.push(job(), Duration::from_secs(1)), Ok(()), "it has time");
         drop(release);
         first.await.unwrap();
-        // Short jobs bring the room back.
-        for _ in 0..400 {
-            workers.run(soon(), || ()).await.unwrap();
-        }
-        assert_eq!(queue.room(&queue.lock(), patience), 1000);
+    }
+
+    #[tokio::test]
+    async fn how_long_jobs_take_is_learned_from_those_that_ran() {
+        let mut state = State::default();
+        state.learn(3.2);
+        assert!((state.job_seconds - 0.1).abs() < 1e-9, "no one job closes the queue");
+        (0..500).for_each(|_| state.learn(0.002));
+        assert!((state.job_seconds - 0.002).abs() < 1e-4);
+
+        let workers = Workers::start("test", 1, 4).unwrap();
+        workers.pool.queue.lock().job_seconds = 0.3;
+        assert!(workers.run(Instant::now(), || ()).await.is_err());
+        drop(workers.pool.queue.push(Box::new(|| false), Duration::MAX));
+        assert_eq!(workers.pool.queue.lock().job_seconds, 0.3);
     }
 
     #[tokio::test]
@@ -333,7 +351,7 @@ mod tests {
         let queue = workers.pool.queue.clone();
         let waiting = {
             let (answer, answered) = tokio::sync::oneshot::channel::<()>();
-            let job = Box::new(move || answer.send(()).unwrap());
+            let job = Box::new(move || answer.send(()).is_ok());
             queue.push(job, Duration::MAX).unwrap();
             answered
         };
@@ -343,7 +361,7 @@ mod tests {
         drop(release);
         dropper.join().unwrap();
         assert!(matches!(
-            queue.push(Box::new(|| ()), Duration::MAX),
+            queue.push(Box::new(|| true), Duration::MAX),
             Err(Failure::Unavailable(_))
         ));
     }

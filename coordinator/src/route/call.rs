@@ -111,12 +111,7 @@ impl Caller {
                     known.map_err(|failure| repeat.gave_up(id, failure))?;
                     true
                 }
-                Retry::Later if wanted == Wanted::Leader && matches!(failed.failure, Failure::Busy(_)) => {
-                    // The others would only say who leads.
-                    waiting.clear();
-                    true
-                }
-                Retry::Later => waiting.is_empty(),
+                Retry::Later => waiting.is_empty() || repeat.is_pushed_back(&failed.failure, wanted),
             };
             self.metrics.retries.with_label_values(&[class(&failed.failure)]).inc();
             let until = Instant::now()

@@ -6,6 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use granum_model::{NodeId, ShardId};
 use granum_proto::status::Failure;
 
+use super::plan::Wanted;
 use crate::backoff::Backoff;
 use crate::map::Shard;
 
@@ -75,6 +76,12 @@ impl Repeat {
         true
     }
 
+    /// Whether a busy node was asked that the call can't do without, because it leads: it is given time. If it does not lead any
+    /// more, the next one says who does.
+    pub fn is_pushed_back(&self, failure: &Failure, wanted: Wanted) -> bool {
+        wanted == Wanted::Leader && matches!(failure, Failure::Busy(_))
+    }
+
     /// What the caller is told when nothing more is tried.
     pub fn gave_up(&self, shard: ShardId, last: Failure) -> Failure {
         let last = match last {
@@ -135,6 +142,14 @@ mod tests {
             !Repeat::new(true).elsewhere(&damage(7), 3),
             "a write is not tried elsewhere"
         );
+    }
+
+    #[test]
+    fn a_busy_leader_is_given_time_and_a_busy_replica_is_passed_over() {
+        let (repeat, busy) = (Repeat::new(true), Failure::Busy("full".to_owned()));
+        assert!(repeat.is_pushed_back(&busy, Wanted::Leader));
+        assert!(!repeat.is_pushed_back(&busy, Wanted::Any));
+        assert!(!repeat.is_pushed_back(&Failure::Unavailable("gone".to_owned()), Wanted::Leader));
     }
 
     #[test]

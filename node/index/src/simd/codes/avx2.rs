@@ -10,9 +10,10 @@ const LOAD: usize = 32;
 const LARGEST_PAIR: usize = 2 * 127;
 
 /// Bytes of codes whose products, pairs from all `planes` on top of each other, stay within 16 bits.
-const fn run_bytes(planes: usize) -> usize {
-    let largest_code = (1 << (8 / planes)) - 1;
-    LOAD * (i16::MAX as usize / (LARGEST_PAIR * largest_code * planes))
+const fn run_bytes(planes: usize, largest_code: usize) -> usize {
+    let loads = i16::MAX as usize / (LARGEST_PAIR * largest_code * planes);
+    assert!(loads > 0, "one load's products leave 16 bits");
+    LOAD * loads
 }
 
 #[inline]
@@ -34,6 +35,7 @@ fn widened(pairs: __m256i) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load(from: *const u8, count: usize) -> __m256i {
+    debug_assert!(matches!(count, 8 | 16 | 24 | LOAD), "{count} bytes");
     // SAFETY: the caller has `count` bytes at `from`.
     unsafe {
         match count {
@@ -72,7 +74,7 @@ unsafe fn row_sum<const PLANES: usize>(query: &[i8], row: &[u8]) -> i32 {
     let mut sums = _mm256_setzero_si256();
     let mut at = 0;
     while at < whole {
-        let end = whole.min(at + const { run_bytes(PLANES) });
+        let end = whole.min(at + const { run_bytes(PLANES, (1 << (8 / PLANES)) - 1) });
         let mut pairs = _mm256_setzero_si256();
         while at < end {
             // SAFETY: `at + LOAD` is at most `whole`.
@@ -94,9 +96,11 @@ unsafe fn row_sum<const PLANES: usize>(query: &[i8], row: &[u8]) -> i32 {
 #[target_feature(enable = "avx2")]
 unsafe fn row_sum_of_bytes(query: &[i8], row: &[u8]) -> i32 {
     const HIGHEST: i32 = 7;
+    /// For the highest bits, whose pairs are added in 16 bits.
+    const RUN: usize = run_bytes(1, 1);
     let (mut low_sums, mut high_sums) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-    for run in (0..row.len()).step_by(const { run_bytes(8) * 8 }) {
-        let end = row.len().min(run + const { run_bytes(8) * 8 });
+    for run in (0..row.len()).step_by(RUN) {
+        let end = row.len().min(run + RUN);
         let mut high_pairs = _mm256_setzero_si256();
         for at in (run..end).step_by(LOAD) {
             // SAFETY: a row of 8 bits is a multiple of 64 bytes wide, and the query as long.
@@ -116,7 +120,8 @@ unsafe fn row_sum_of_bytes(query: &[i8], row: &[u8]) -> i32 {
     total(_mm256_add_epi32(low_sums, _mm256_slli_epi32::<HIGHEST>(high_sums)))
 }
 
-/// The machine must have AVX2; `query` has `8 / bits * width` components, and each of `rows` is a row of `codes`.
+/// The machine must have AVX2; `query` has `8 / bits * width` components, and each of `rows` is a row of `codes`. A width is a
+/// multiple of 8 bytes, at 8 bits of 64.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn gather(bits: Bits, query: &[i8], codes: &[u8], width: usize, rows: &[u32], sums: &mut [i32]) {
     for (row, sum) in rows.iter().zip(sums) {
