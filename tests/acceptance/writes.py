@@ -33,11 +33,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def made_up(folder, documents):
-    """The documents, as a file of lines and one of vectors."""
+    """The documents, as a file of lines and one of vectors, and how many."""
     lines, vectors = folder / "rows.jsonl", folder / "rows.npy"
     lines.write_text("".join(json.dumps({"id": row, "rank": row % 1000, "price": row / 7}) + "\n" for row in range(documents)))
     np.save(vectors, np.random.default_rng(1).standard_normal((documents, DIMENSION), dtype=np.float32))
-    return lines, vectors
+    return lines, vectors, documents
 
 
 def processor_seconds(status):
@@ -47,18 +47,25 @@ def processor_seconds(status):
 
 
 def by_thread(nodes):
-    """Processor seconds of all nodes by the names of their threads; those of threads that have ended under `builders`."""
+    """Processor seconds of all nodes by the names of their threads; those of threads that have ended, which built, under `ended`."""
     seconds = collections.Counter()
     for node in nodes:
         process = pathlib.Path(f"/proc/{node.child.pid}")
         whole = processor_seconds(process / "stat")
         for thread in (process / "task").iterdir():
-            own = processor_seconds(thread / "stat")
-            name = re.sub(r"[-\d]+$", "", (thread / "comm").read_text().strip())
-            seconds[name] += own
+            try:
+                own, name = processor_seconds(thread / "stat"), (thread / "comm").read_text()
+            except OSError:  # It has ended since it was listed.
+                continue
+            seconds[re.sub(r"[-\d]+$", "", name.strip())] += own
             whole -= own
-        seconds["builders"] += max(whole, 0)
+        seconds["ended"] += max(whole, 0)
     return seconds
+
+
+def syncs(nodes, what):
+    """The `count` or the `sum` of seconds of the syncs of all nodes' logs."""
+    return sum(node.metrics_of(f"granum_log_sync_duration_seconds_{what}") for node in nodes)
 
 
 def import_once(binary, files, durable):
@@ -71,14 +78,13 @@ def import_once(binary, files, durable):
     cluster.start()
     cluster.run("collection", "create", "rows", "--vector", f"{DIMENSION}:cosine:f32", "--shards", str(SHARDS),
                 "--replication-factor", "3", stdout=subprocess.DEVNULL)
-    lines, vectors = files
-    documents = sum(1 for _ in open(lines))
-    before, began = by_thread(cluster.nodes), time.monotonic()
-    syncs = lambda what: sum(node.metrics_of(f"granum_log_sync_duration_seconds_{what}") for node in cluster.nodes)
-    count, seconds = syncs("count"), syncs("sum")
+    lines, vectors, documents = files
+    before, count, seconds = by_thread(cluster.nodes), syncs(cluster.nodes, "count"), syncs(cluster.nodes, "sum")
+    began = time.monotonic()
     cluster.run("import", str(lines), "--collection", "rows", "--vectors", str(vectors), "--batch", str(BATCH), "--concurrency",
                 str(CONCURRENCY), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wall, count, seconds = time.monotonic() - began, syncs("count") - count, syncs("sum") - seconds
+    wall = time.monotonic() - began
+    count, seconds = syncs(cluster.nodes, "count") - count, syncs(cluster.nodes, "sum") - seconds
     used = by_thread(cluster.nodes) - before
     wait_until(cluster.caught_up, "every replica has every document")
     held = Http(cluster.http[0]).post("/collections/rows/points/count", {})["count"]
@@ -87,7 +93,7 @@ def import_once(binary, files, durable):
     cluster.stop()
     subprocess.run(["rm", "-r", str(folder)], check=True)
     threads = "  ".join(f"{name} {share / wall / os.cpu_count():.0%}" for name, share in used.most_common(6))
-    print(f"{'with' if durable else 'without'} syncs: {documents / wall:,.0f} documents/s; syncs {count:,.0f} of {seconds / max(count, 1) * 1000:.2f} ms, "
+    print(f"{'with' if durable else 'without'} syncs: {documents / wall:,.0f} documents/s; {count:,.0f} syncs of three logs of {seconds / max(count, 1) * 1000:.2f} ms, "
           f"each log in one {seconds / wall / len(cluster.nodes):.0%} of the time; processors: {threads}", flush=True)
     return documents / wall
 

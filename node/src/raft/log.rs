@@ -84,8 +84,8 @@ pub struct LogOptions {
     pub blocking: Blocking,
 }
 
-/// The shortest segment file of a node: the longest command fits one, with what the log writes around it. All replicas append
-/// what their leader has proposed, so a limit of a node's own would come too late.
+/// The shortest segment file of a node: the longest command fits one, with what the log writes around it. A follower can't
+/// refuse what its leader has proposed, so every node's segments must hold it.
 pub const SEGMENT_BYTES_MIN: usize = ENTRY_BYTES_MAX + (1 << 20);
 const _: () = {
     let least = LogOptions::max_record_bytes_of(SEGMENT_BYTES_MIN);

@@ -15,8 +15,8 @@ const ROUNDS: usize = 6;
 /// Rows assigned by one piece of work.
 const PIECE_ROWS: usize = 256;
 
-/// How many entries a graph of so many rows gets: every walk scores them all, and beyond these more of them find no more
-/// (docs/decisions/0002-coarse-tier.md, 14).
+/// How many entries a graph of so many rows gets: every walk scores them all, and more would find less than a walk that is
+/// wider by as many rows (docs/decisions/0002-coarse-tier.md, 14).
 pub(super) fn entries(rows: usize) -> usize {
     ((rows as f64).sqrt() / 8.0).round().clamp(8.0, 128.0) as usize
 }
