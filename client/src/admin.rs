@@ -122,7 +122,8 @@ impl Client {
         }
     }
 
-    /// Adds and drops vector fields, and sets the read level of questions that name none.
+    /// Adds and drops vector fields, and sets the read level of questions that name none. The name of a field that was dropped
+    /// is not given again in its collection.
     pub async fn alter_collection(
         &self,
         name: impl Into<String>,

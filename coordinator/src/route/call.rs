@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::health::Health;
 use super::hedge::Hedge;
 use super::plan::{self, Wanted};
-use super::repeat::{Failed, Repeat};
+use super::repeat::{Failed, Repeat, is_pushed_back};
 use super::rpc::ShardRpc;
 use crate::map::Shard;
 use crate::map::store::Store;
@@ -111,7 +111,7 @@ impl Caller {
                     known.map_err(|failure| repeat.gave_up(id, failure))?;
                     true
                 }
-                Retry::Later => waiting.is_empty() || repeat.is_pushed_back(&failed.failure, wanted),
+                Retry::Later => waiting.is_empty() || is_pushed_back(&failed.failure, wanted),
             };
             self.metrics.retries.with_label_values(&[class(&failed.failure)]).inc();
             let until = Instant::now()

@@ -76,12 +76,6 @@ impl Repeat {
         true
     }
 
-    /// Whether a busy node was asked that the call can't do without, because it leads: it is given time. If it does not lead any
-    /// more, the next one says who does.
-    pub fn is_pushed_back(&self, failure: &Failure, wanted: Wanted) -> bool {
-        wanted == Wanted::Leader && matches!(failure, Failure::Busy(_))
-    }
-
     /// What the caller is told when nothing more is tried.
     pub fn gave_up(&self, shard: ShardId, last: Failure) -> Failure {
         let last = match last {
@@ -95,6 +89,12 @@ impl Repeat {
         }
         last
     }
+}
+
+/// Whether a busy node was asked that the call can't do without, because it leads: it is given time. If it does not lead any
+/// more, the next one says who does.
+pub(super) fn is_pushed_back(failure: &Failure, wanted: Wanted) -> bool {
+    wanted == Wanted::Leader && matches!(failure, Failure::Busy(_))
 }
 
 /// The failure, saying which shard it is about. What is wrong with the request itself is wrong everywhere.
@@ -146,10 +146,13 @@ mod tests {
 
     #[test]
     fn a_busy_leader_is_given_time_and_a_busy_replica_is_passed_over() {
-        let (repeat, busy) = (Repeat::new(true), Failure::Busy("full".to_owned()));
-        assert!(repeat.is_pushed_back(&busy, Wanted::Leader));
-        assert!(!repeat.is_pushed_back(&busy, Wanted::Any));
-        assert!(!repeat.is_pushed_back(&Failure::Unavailable("gone".to_owned()), Wanted::Leader));
+        let busy = Failure::Busy("full".to_owned());
+        assert!(is_pushed_back(&busy, Wanted::Leader));
+        assert!(!is_pushed_back(&busy, Wanted::Any));
+        assert!(!is_pushed_back(
+            &Failure::Unavailable("gone".to_owned()),
+            Wanted::Leader
+        ));
     }
 
     #[test]
