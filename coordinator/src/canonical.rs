@@ -6,7 +6,7 @@
 //! vector of zeros has no direction; under cosine it is kept as it is, and is equally near (0) to everything.
 
 use bytes::Bytes;
-use granum_model::{Dense, Distance, Fine, Vector, VectorField, VectorKind};
+use granum_model::{Dense, Distance, Fine, Vector, VectorField, VectorKind, scaled};
 use granum_proto::convert;
 use granum_proto::limits::Invalid;
 use granum_proto::v1::{self, vector::Kind};
@@ -127,6 +127,12 @@ fn rows(
     match round {
         Some(Fine::F16) if half_given && !changed => Ok((Vec::new(), encoded)),
         Some(Fine::F16) => Ok((Vec::new(), encode_half(&values)?)),
+        Some(Fine::I8) => {
+            let is_unit = distance == Distance::Cosine;
+            let rows = values.chunks_exact_mut(dimension as usize);
+            rows.for_each(|row| scaled::round(row, is_unit));
+            Ok((values, Bytes::new()))
+        }
         Some(Fine::F32) | None => Ok((values, Bytes::new())),
     }
 }
@@ -210,19 +216,26 @@ mod tests {
     proptest! {
         #[test]
         fn a_canonical_vector_is_unit_and_a_fixed_point(
-            given in proptest::collection::vec(-100f32..100.0, 1..40), scale in 1e-18f32..1e18, half: bool
+            given in proptest::collection::vec(-100f32..100.0, 1..40), scale in 1e-18f32..1e18,
+            fine in prop_oneof![Just(Fine::F16), Just(Fine::F32), Just(Fine::I8)],
         ) {
             let given: Vec<f32> = given.iter().map(|value| value * scale).collect();
             prop_assume!(given.iter().any(|value| *value != 0.0));
-            let field = field(given.len(), Distance::Cosine, if half { Fine::F16 } else { Fine::F32 });
+            let field = field(given.len(), Distance::Cosine, fine);
             let once = stored(dense(&given), &field).unwrap();
             let length: f32 = values(&once).iter().map(|value| value * value).sum();
             prop_assert!((length - 1.0).abs() <= ROUNDED_HALF as f32, "{length}");
             prop_assert_eq!(&stored(once.clone(), &field).unwrap(), &once);
             prop_assert_eq!(&stored(dense(&values(&once)), &field).unwrap(), &once, "read back as f32");
             let asked = values(&asked(dense(&given), &field).unwrap());
+            let largest = asked.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let reach = match fine {
+                Fine::F16 | Fine::F32 => 1.0 / 2048.0,
+                // Half of a step, and what the length lost by rounding gives back.
+                Fine::I8 => largest / 127.0 * (0.5 + (given.len() as f32).sqrt() / 2.0),
+            };
             for (exact, kept) in asked.iter().zip(values(&once)) {
-                prop_assert!((exact - kept).abs() <= 1.0 / 2048.0);
+                prop_assert!((exact - kept).abs() <= reach, "{exact} {kept}");
             }
         }
 

@@ -34,7 +34,7 @@ async fn a_vector_field_is_added_used_and_dropped_while_documents_stay() {
     let unknown = best_by_title(&client, 1).await.unwrap_err().to_string();
     assert!(unknown.contains("using: \"title\" is no vector"), "{unknown}");
 
-    let added = vec![VectorField::dense("title", 4)];
+    let added = vec![VectorField::dense("title", 4).fine(granum_client::v1::Fine::I8)];
     let read = Some(ReadLevel::Bounded {
         max_lag: Duration::from_secs(30),
         max_lag_entries: 0,

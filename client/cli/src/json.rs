@@ -170,11 +170,12 @@ pub fn distance(field: &v1::VectorField) -> &'static str {
     }
 }
 
-/// `f16` or `f32`; what is not said follows from the distance, as granum.v1 has it.
+/// `f16`, `f32` or `i8`; what is not said follows from the distance, as granum.v1 has it.
 pub fn fine(field: &v1::VectorField) -> &'static str {
     match field.fine() {
         v1::Fine::F32 => "f32",
         v1::Fine::F16 => "f16",
+        v1::Fine::I8 => "i8",
         v1::Fine::Unspecified if distance(field) == "cosine" => "f16",
         v1::Fine::Unspecified => "f32",
     }

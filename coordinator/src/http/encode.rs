@@ -345,12 +345,13 @@ fn vector_params(field: &v1::VectorField) -> Value {
         v1::Distance::Euclid => "Euclid",
         v1::Distance::Manhattan => "Manhattan",
     };
-    let datatype = if field.fine() == v1::Fine::F32 {
-        "float32"
-    } else {
-        "float16"
-    };
-    let mut params = json!({"size": field.dimension, "distance": distance, "datatype": datatype, "on_disk": true});
+    let mut params = json!({"size": field.dimension, "distance": distance, "on_disk": true});
+    match field.fine() {
+        v1::Fine::F32 => params["datatype"] = "float32".into(),
+        v1::Fine::F16 | v1::Fine::Unspecified => params["datatype"] = "float16".into(),
+        // Clients know no word for it; what they are sent are floats.
+        v1::Fine::I8 => {}
+    }
     if field.kind() == v1::VectorKind::Multi {
         params["multivector_config"] = json!({"comparator": "max_sim"});
     }

@@ -53,7 +53,7 @@ impl Scorer {
     /// Raises the best score of each query row (there are as many as places in `best`) by those of further `rows`.
     pub fn best_matches(&self, query: &[f32], rows: &[u8], best: &mut [f32]) {
         let dimension = query.len() / best.len().max(1);
-        let row_bytes = dimension * simd::bytes_of_component(self.kernel.fine());
+        let row_bytes = simd::row_bytes(self.kernel.fine(), dimension);
         for (query_row, best) in query.chunks_exact(dimension.max(1)).zip(best) {
             for row in rows.chunks_exact(row_bytes.max(1)) {
                 *best = best.max(self.score(query_row, row));
@@ -64,6 +64,12 @@ impl Scorer {
     /// Whether `dense` has that many components in the format of this scorer.
     fn takes(&self, dense: &Dense, components: usize) -> bool {
         dense.len() == components && is_fine(dense, self.kernel.fine())
+    }
+
+    /// The scorer of the same rows as they are in memory.
+    fn in_memory(&self) -> Scorer {
+        let kernel = self.kernel.over(self.kernel.fine().in_memory());
+        Scorer { kernel, ..*self }
     }
 
     #[inline]
@@ -172,7 +178,7 @@ impl Probe {
     pub fn score(&self, vector: &Vector) -> Option<f32> {
         match (self, vector) {
             (Probe::Dense { scorer, query }, Vector::Dense(row)) if scorer.takes(row, query.len()) => {
-                Some(scorer.score(query, simd::bytes_of(row)))
+                Some(scorer.in_memory().score(query, simd::bytes_of(row)))
             }
             (
                 Probe::Sparse { indices, values },
@@ -192,7 +198,7 @@ impl Probe {
                 },
                 Vector::Multi { dimension: own, rows },
             ) if *own as usize == *dimension && scorer.takes(rows, rows.len()) => {
-                Some(scorer.max_sim(query, simd::bytes_of(rows), *dimension))
+                Some(scorer.in_memory().max_sim(query, simd::bytes_of(rows), *dimension))
             }
             _ => None,
         }
@@ -219,7 +225,7 @@ pub(crate) fn fits(field: &VectorField, vector: &Vector) -> bool {
 }
 
 fn is_fine(dense: &Dense, fine: Fine) -> bool {
-    matches!((fine, dense), (Fine::F16, Dense::F16(_)) | (Fine::F32, Dense::F32(_)))
+    dense.fine() == fine.in_memory()
 }
 
 fn is_sparse(indices: &[u32], values: &[f32]) -> bool {

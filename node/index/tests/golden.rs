@@ -152,3 +152,33 @@ fn the_same_documents_are_still_written_as_the_same_bytes() {
         }
     }
 }
+
+#[test]
+fn a_scaled_row_is_its_scale_and_its_numbers() {
+    let field = VectorField::new("", VectorKind::Dense { dimension: 3 }, Distance::Dot, Fine::I8);
+    let schema = Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), schema, Options::default(), &[]).unwrap();
+    let row = Vector::Dense(Dense::F32(vec![0.5, -63.5, 1.0]));
+    let document = Document {
+        id: DocId::Number(1),
+        version: 1,
+        payload: Arc::default(),
+        vectors: vec![(String::new(), row)],
+    };
+    index.insert(document.clone(), None).unwrap();
+    let built = index.build(&index.freeze(SegmentId(1))).unwrap();
+    let file = built.segments()[0]
+        .files
+        .iter()
+        .find(|file| file.name.contains("vector"));
+    let written = std::fs::read(directory.path().join(&file.unwrap().name)).unwrap();
+    let numbers = [1, -127i8, 2].map(i8::cast_unsigned);
+    assert_eq!(written[..7], [&0.5f32.to_le_bytes()[..], &numbers].concat());
+    index.publish(built);
+    let view = index.view();
+    assert_eq!(view.get(&DocId::Number(1), None).unwrap(), Some(document));
+}

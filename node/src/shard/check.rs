@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use granum_index::Document;
-use granum_model::{Dense, DocId, Filter, Fine, Schema, Vector, VectorField, VectorKind};
+use granum_model::{Dense, DocId, Filter, Fine, Schema, Vector, VectorField, VectorKind, scaled};
 use granum_proto::convert;
 use granum_proto::internal::operation::Kind as OperationKind;
 use granum_proto::internal::{Epoch, Operation};
@@ -166,11 +166,11 @@ pub fn check_vector(field: &VectorField, vector: &Vector) -> Result<(), Invalid>
     match (field.kind, vector) {
         (VectorKind::Dense { dimension }, Vector::Dense(dense)) => {
             check_dimension(dimension, dense.len() as u64)?;
-            check_fine(field.fine, dense)
+            check_fine(field.fine, dimension, dense)
         }
         (VectorKind::Multi { dimension }, Vector::Multi { dimension: found, rows }) => {
             check_dimension(dimension, u64::from(*found))?;
-            check_fine(field.fine, rows)
+            check_fine(field.fine, dimension, rows)
         }
         (VectorKind::Sparse, Vector::Sparse { .. }) => Ok(()),
         (kind, _) => Err(Invalid::new("kind", format!("must be {kind:?}"))),
@@ -187,10 +187,16 @@ fn check_dimension(wanted: u32, found: u64) -> Result<(), Invalid> {
     }
 }
 
-fn check_fine(fine: Fine, dense: &Dense) -> Result<(), Invalid> {
-    match (fine, dense) {
-        (Fine::F16, Dense::F16(_)) | (Fine::F32, Dense::F32(_)) => Ok(()),
-        (fine, _) => Err(Invalid::new("format", format!("must be {fine:?}"))),
+fn check_fine(fine: Fine, dimension: u32, dense: &Dense) -> Result<(), Invalid> {
+    if dense.fine() != fine.in_memory() {
+        return Err(Invalid::new("format", format!("must be {:?}", fine.in_memory())));
+    }
+    let is_rounded = |row: &[f32]| fine != Fine::I8 || scaled::is_round(row);
+    match dense {
+        Dense::F32(values) if !values.chunks(dimension as usize).all(is_rounded) => {
+            Err(Invalid::new("format", format!("its rows must be rounded to {fine:?}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -203,5 +209,31 @@ pub(super) fn check_alteration(present: &Schema, new: Schema) -> Result<Schema, 
             "a field can't be changed, only dropped",
         )),
         None => Ok(new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use granum_model::Distance;
+
+    use super::*;
+
+    #[test]
+    fn rows_that_a_segment_would_round_are_refused() {
+        let kind = VectorKind::Multi { dimension: 2 };
+        let field = VectorField::new("v", kind, Distance::Dot, Fine::I8);
+        let rows = |values: &[f32]| Vector::Multi {
+            dimension: 2,
+            rows: Dense::F32(values.to_vec()),
+        };
+        assert_eq!(check_vector(&field, &rows(&[127.0, 1.0, 0.0, 63.5])), Ok(()));
+        let refused = check_vector(&field, &rows(&[127.0, 1.0, 1.0, 0.3])).unwrap_err();
+        assert!(refused.to_string().contains("must be rounded to I8"), "{refused}");
+        let half = Vector::Multi {
+            dimension: 2,
+            rows: Dense::F16(vec![0; 2]),
+        };
+        let refused = check_vector(&field, &half).unwrap_err();
+        assert!(refused.to_string().contains("must be F32"), "{refused}");
     }
 }

@@ -1,6 +1,6 @@
 //! The words that every part of Granum shares: what is a document's id, a vector, a filter, a hit, and which hit is better?
 //!
-//! Reading order: [`ids`] (who), [`vector`] and [`schema`] (what), [`filter`] (which), [`hit`] (how good, and in which
+//! Reading order: [`ids`] (who), [`vector`], [`scaled`] and [`schema`] (what), [`filter`] (which), [`hit`] (how good, and in which
 //! order). The crate depends on nothing and does no input or output, so that the index, the node, the coordinator and
 //! the client can all speak it without knowing each other. Wire forms live in `granum-proto`.
 #![warn(missing_docs)]
@@ -9,6 +9,7 @@ pub mod datetime;
 pub mod filter;
 pub mod hit;
 pub mod ids;
+pub mod scaled;
 pub mod schema;
 pub mod setting;
 pub mod vector;

@@ -170,4 +170,17 @@ pub enum Fine {
     F16,
     /// IEEE 754 binary32: 4 bytes a component.
     F32,
+    /// A signed byte a component and a scale (f32) a row, see [`scaled`](crate::scaled). Everywhere but on disk such rows are
+    /// [`F32`](Fine::F32), rounded.
+    I8,
+}
+
+impl Fine {
+    /// How components are kept in messages, log and memory.
+    pub fn in_memory(self) -> Fine {
+        match self {
+            Fine::F16 => Fine::F16,
+            Fine::F32 | Fine::I8 => Fine::F32,
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! A vector's values in canonical form: what the coordinator checked, normalised and rounded, and what log, memory and
 //! disk then hold bit for bit.
 
+use crate::Fine;
+
 /// Values of one vector. Canonical: finite, of the schema's dimension, unit length where the distance is cosine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Vector {
@@ -22,7 +24,7 @@ pub enum Vector {
     },
 }
 
-/// Components in one of the formats that [`Fine`](crate::Fine) names.
+/// Components in one of the formats that they have in memory, see [`Fine::in_memory`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dense {
     /// Bits of IEEE 754 binary16.
@@ -37,6 +39,14 @@ impl Dense {
         match self {
             Dense::F16(bits) => bits.len(),
             Dense::F32(values) => values.len(),
+        }
+    }
+
+    /// The format.
+    pub fn fine(&self) -> Fine {
+        match self {
+            Dense::F16(_) => Fine::F16,
+            Dense::F32(_) => Fine::F32,
         }
     }
 

@@ -107,6 +107,7 @@ pub fn read_field(field: &v1::VectorField) -> Result<VectorField, Invalid> {
         v1::Fine::Unspecified => Fine::F32,
         v1::Fine::F16 => Fine::F16,
         v1::Fine::F32 => Fine::F32,
+        v1::Fine::I8 => Fine::I8,
     };
     let embedder = (!field.embedder.is_empty()).then(|| Embedder {
         name: field.embedder.clone(),
@@ -168,6 +169,7 @@ pub fn write_field(field: &VectorField) -> v1::VectorField {
     let fine = match field.fine {
         Fine::F16 => v1::Fine::F16,
         Fine::F32 => v1::Fine::F32,
+        Fine::I8 => v1::Fine::I8,
     };
     let (embedder, embedder_version) = field
         .embedder

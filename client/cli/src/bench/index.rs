@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use granum_index::{Bits, Builder, Index, Options, Params, SegmentId, SegmentRef, Verify};
-use granum_model::{Distance, Fine, Schema, VectorField, VectorKind};
+use granum_model::{Distance, Schema, VectorField, VectorKind};
 use granum_node::threads::Threads;
 
 use crate::failure::Usage;
@@ -43,6 +43,9 @@ pub struct Command {
     /// Bits a dimension of the codes: 1, 2, 4 or 8
     #[arg(long, default_value_t = 4)]
     bits: u32,
+    /// How rows are kept on disk; as the file has them where it is not given
+    #[arg(long, value_enum)]
+    fine: Option<Format>,
     /// What names candidates
     #[arg(long, value_enum, default_value_t = Kind::Granum)]
     builder: Kind,
@@ -98,6 +101,16 @@ enum Metric {
     Dot,
     Euclid,
     Manhattan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// 2 bytes a component
+    F16,
+    /// 4 bytes a component
+    F32,
+    /// A byte a component and a scale a row
+    I8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -261,7 +274,7 @@ struct Built {
 
 fn build(command: &Command, directory: &std::path::Path) -> anyhow::Result<Built> {
     let options = command.options()?;
-    let mut base = rows::Base::open(&command.base, command.distance(), command.limit)?;
+    let mut base = rows::Base::open(command)?;
     let field = VectorField::new(
         "",
         VectorKind::Dense {
@@ -334,13 +347,5 @@ fn seal(
         manifest = built.segments().to_vec();
         index.publish(built);
         next += 1;
-    }
-}
-
-/// How rows of a file are kept: as they come.
-fn fine_of(component: crate::npy::Component) -> Fine {
-    match component {
-        crate::npy::Component::F16 => Fine::F16,
-        crate::npy::Component::F32 => Fine::F32,
     }
 }

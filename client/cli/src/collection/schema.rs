@@ -17,7 +17,7 @@ pub const BUILTIN_DIMENSION: u32 = 384;
 #[derive(Args, Clone, Debug, Default)]
 pub struct SchemaOptions {
     #[allow(rustdoc::broken_intra_doc_links, reason = "the help shows this text as it stands")]
-    /// A vector field: [NAME=]DIMENSION[:cosine|dot|euclid|manhattan][:f16|f32], or [NAME=]sparse; may be repeated
+    /// A vector field: [NAME=]DIMENSION[:cosine|dot|euclid|manhattan][:f16|f32|i8], or [NAME=]sparse; may be repeated
     #[arg(long = "vector", value_name = "FIELD")]
     pub fields: Vec<VectorOption>,
     /// What turns text into a field's vectors: [FIELD=]builtin (all-MiniLM-L6-v2, 384 components)
@@ -133,7 +133,8 @@ impl FromStr for VectorOption {
                 "manhattan" => field.distance = v1::Distance::Manhattan,
                 "f16" => field.fine = v1::Fine::F16,
                 "f32" => field.fine = v1::Fine::F32,
-                other => return Err(format!("{other:?} is neither a distance nor f16 or f32")),
+                "i8" => field.fine = v1::Fine::I8,
+                other => return Err(format!("{other:?} is neither a distance nor f16, f32 or i8")),
             }
         }
         Ok(field)

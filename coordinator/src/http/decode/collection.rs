@@ -113,7 +113,8 @@ fn fine(object: &Object<'_>) -> Result<v1::Fine, Invalid> {
     match datatype.text()? {
         "float32" => Ok(v1::Fine::F32),
         "float16" => Ok(v1::Fine::F16),
-        _ => Err(datatype.not("one of float32, float16")),
+        "int8" => Ok(v1::Fine::I8),
+        _ => Err(datatype.not("one of float32, float16, int8")),
     }
 }
 

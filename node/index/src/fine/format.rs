@@ -13,7 +13,7 @@
 //!   40    8  xxh3_64 of the checksum table's pages
 //!   48    4  dimension, 0 where there is none
 //!   52    1  distance (0 cosine, 1 dot, 2 euclid, 3 manhattan)
-//!   53    1  component format (0 f16, 1 f32)
+//!   53    1  component format (0 f16, 1 f32, 2 i8: scale f32, then a byte a component)
 //!   54    2  bytes of the name, 0..=128
 //!   56    8  fingerprint: of the file this one was derived from; 0 where it was not
 //!   64  128  8 x (offset u64, bytes u64) of the sections; zero from the last on
@@ -68,7 +68,7 @@ const KINDS: [(Kind, u16); 9] = [
     (Kind::Column, 9),
 ];
 const DISTANCES: [Distance; 4] = [Distance::Cosine, Distance::Dot, Distance::Euclid, Distance::Manhattan];
-const FINES: [Fine; 2] = [Fine::F16, Fine::F32];
+const FINES: [Fine; 3] = [Fine::F16, Fine::F32, Fine::I8];
 
 /// A range of content bytes. It begins on a page boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

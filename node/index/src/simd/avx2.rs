@@ -16,7 +16,8 @@ const STEP: usize = LANES * SUMS;
 macro_rules! kernel {
     ($name:ident, $load:ident, $bytes:literal, $step:ident, $rest:path, $rest_load:path) => {
         #[target_feature(enable = "avx2,fma,f16c")]
-        fn $name(query: &[f32], row: &[u8]) -> f32 {
+        fn $name(query: &[f32], row: &[u8], scale: f32) -> f32 {
+            let scales = _mm256_set1_ps(scale);
             let whole = query.len() / STEP * STEP;
             let mut sums = [_mm256_setzero_ps(); SUMS];
             for at in (0..whole).step_by(STEP) {
@@ -26,7 +27,7 @@ macro_rules! kernel {
                     let (left, right) = unsafe {
                         (
                             _mm256_loadu_ps(query.as_ptr().add(at)),
-                            $load(row.as_ptr().add(at * $bytes)),
+                            $load(row.as_ptr().add(at * $bytes), scales),
                         )
                     };
                     *sum = $step(*sum, left, right);
@@ -34,23 +35,31 @@ macro_rules! kernel {
             }
             let [first, second, third, fourth] = sums;
             let sum = _mm256_add_ps(_mm256_add_ps(first, second), _mm256_add_ps(third, fourth));
-            total(sum) + $rest(&query[whole..], $rest_load(&row[whole * $bytes..]))
+            total(sum) + $rest(&query[whole..], $rest_load(&row[whole * $bytes..], scale))
         }
     };
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn halves(from: *const u8) -> __m256 {
+unsafe fn halves(from: *const u8, _: __m256) -> __m256 {
     // SAFETY: the caller has 8 f16 components at `from`.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn floats(from: *const u8) -> __m256 {
+unsafe fn floats(from: *const u8, _: __m256) -> __m256 {
     // SAFETY: the caller has 8 f32 components at `from`.
     unsafe { _mm256_loadu_ps(from.cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn bytes(from: *const u8, scales: __m256) -> __m256 {
+    // SAFETY: the caller has 8 i8 numbers at `from`.
+    let numbers = unsafe { _mm_loadl_epi64(from.cast()) };
+    _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(numbers)), scales)
 }
 
 #[inline]
@@ -83,20 +92,26 @@ fn total(lanes: __m256) -> f32 {
 
 kernel!(dot_halves, halves, 2, product, scalar::dot, scalar::widen);
 kernel!(dot_floats, floats, 4, product, scalar::dot, scalar::floats);
+kernel!(dot_bytes, bytes, 1, product, scalar::dot, scalar::scaled);
 kernel!(squares_halves, halves, 2, square, scalar::squares, scalar::widen);
 kernel!(squares_floats, floats, 4, square, scalar::squares, scalar::floats);
+kernel!(squares_bytes, bytes, 1, square, scalar::squares, scalar::scaled);
 kernel!(absolutes_halves, halves, 2, absolute, scalar::absolutes, scalar::widen);
 kernel!(absolutes_floats, floats, 4, absolute, scalar::absolutes, scalar::floats);
+kernel!(absolutes_bytes, bytes, 1, absolute, scalar::absolutes, scalar::scaled);
 
-/// The machine must have AVX2, FMA and F16C; `row` must have as many components as `query`.
+/// The machine must have AVX2, FMA and F16C; `row` must have as many components as `query`, each `scale` of its number.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8]) -> f32 {
+pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8], scale: f32) -> f32 {
     match (sum, fine) {
-        (Sum::Dot, Fine::F16) => dot_halves(query, row),
-        (Sum::Dot, Fine::F32) => dot_floats(query, row),
-        (Sum::Squares, Fine::F16) => squares_halves(query, row),
-        (Sum::Squares, Fine::F32) => squares_floats(query, row),
-        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row),
-        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row),
+        (Sum::Dot, Fine::F16) => dot_halves(query, row, scale),
+        (Sum::Dot, Fine::F32) => dot_floats(query, row, scale),
+        (Sum::Dot, Fine::I8) => dot_bytes(query, row, scale),
+        (Sum::Squares, Fine::F16) => squares_halves(query, row, scale),
+        (Sum::Squares, Fine::F32) => squares_floats(query, row, scale),
+        (Sum::Squares, Fine::I8) => squares_bytes(query, row, scale),
+        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row, scale),
+        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row, scale),
+        (Sum::Absolutes, Fine::I8) => absolutes_bytes(query, row, scale),
     }
 }

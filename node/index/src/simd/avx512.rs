@@ -9,7 +9,8 @@ use super::Sum;
 macro_rules! kernel {
     ($name:ident, $load:ident, $bytes:literal, $step:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-        fn $name(query: &[f32], row: &[u8]) -> f32 {
+        fn $name(query: &[f32], row: &[u8], scale: f32) -> f32 {
+            let scales = _mm512_set1_ps(scale);
             let length = query.len();
             let mut sums = [_mm512_setzero_ps(); 4];
             let mut at = 0;
@@ -20,7 +21,7 @@ macro_rules! kernel {
                     let (left, right) = unsafe {
                         (
                             _mm512_loadu_ps(query.as_ptr().add(from)),
-                            $load(row.as_ptr().add(from * $bytes), !0),
+                            $load(row.as_ptr().add(from * $bytes), !0, scales),
                         )
                     };
                     *sum = $step(*sum, left, right);
@@ -33,7 +34,7 @@ macro_rules! kernel {
                 let (left, right) = unsafe {
                     (
                         _mm512_maskz_loadu_ps(mask, query.as_ptr().add(at)),
-                        $load(row.as_ptr().add(at * $bytes), mask),
+                        $load(row.as_ptr().add(at * $bytes), mask, scales),
                     )
                 };
                 sums[0] = $step(sums[0], left, right);
@@ -47,16 +48,24 @@ macro_rules! kernel {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn halves(from: *const u8, mask: __mmask16) -> __m512 {
+unsafe fn halves(from: *const u8, mask: __mmask16, _: __m512) -> __m512 {
     // SAFETY: the caller has as many f16 components at `from` as the mask has bits.
     _mm512_cvtph_ps(unsafe { _mm256_maskz_loadu_epi16(mask, from.cast()) })
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn floats(from: *const u8, mask: __mmask16) -> __m512 {
+unsafe fn floats(from: *const u8, mask: __mmask16, _: __m512) -> __m512 {
     // SAFETY: the caller has as many f32 components at `from` as the mask has bits.
     unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn bytes(from: *const u8, mask: __mmask16, scales: __m512) -> __m512 {
+    // SAFETY: the caller has as many i8 numbers at `from` as the mask has bits.
+    let numbers = unsafe { _mm_maskz_loadu_epi8(mask, from.cast()) };
+    _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(numbers)), scales)
 }
 
 #[inline]
@@ -80,20 +89,26 @@ fn absolute(sum: __m512, left: __m512, right: __m512) -> __m512 {
 
 kernel!(dot_halves, halves, 2, product);
 kernel!(dot_floats, floats, 4, product);
+kernel!(dot_bytes, bytes, 1, product);
 kernel!(squares_halves, halves, 2, square);
 kernel!(squares_floats, floats, 4, square);
+kernel!(squares_bytes, bytes, 1, square);
 kernel!(absolutes_halves, halves, 2, absolute);
 kernel!(absolutes_floats, floats, 4, absolute);
+kernel!(absolutes_bytes, bytes, 1, absolute);
 
-/// The machine must have AVX-512 F, BW and VL; `row` must have as many components as `query`.
+/// The machine must have AVX-512 F, BW and VL; `row` must have as many components as `query`, each `scale` of its number.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8]) -> f32 {
+pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8], scale: f32) -> f32 {
     match (sum, fine) {
-        (Sum::Dot, Fine::F16) => dot_halves(query, row),
-        (Sum::Dot, Fine::F32) => dot_floats(query, row),
-        (Sum::Squares, Fine::F16) => squares_halves(query, row),
-        (Sum::Squares, Fine::F32) => squares_floats(query, row),
-        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row),
-        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row),
+        (Sum::Dot, Fine::F16) => dot_halves(query, row, scale),
+        (Sum::Dot, Fine::F32) => dot_floats(query, row, scale),
+        (Sum::Dot, Fine::I8) => dot_bytes(query, row, scale),
+        (Sum::Squares, Fine::F16) => squares_halves(query, row, scale),
+        (Sum::Squares, Fine::F32) => squares_floats(query, row, scale),
+        (Sum::Squares, Fine::I8) => squares_bytes(query, row, scale),
+        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row, scale),
+        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row, scale),
+        (Sum::Absolutes, Fine::I8) => absolutes_bytes(query, row, scale),
     }
 }

@@ -1,8 +1,9 @@
 //! Sums over the components of a query and a row: dot product, squared and absolute differences. Which instructions?
 //!
 //! One run-time dispatch ([`Kernel`]) over AVX-512, AVX2 with F16C, NEON and [`scalar`], which is the oracle of the others
-//! (property test over all lengths below). Rows are little-endian bytes as they lie in a file, f16 or f32, at any
-//! alignment; the query is f32; sums are f32. `unsafe` lives in this folder and in `fine/io` only.
+//! (property test over all lengths below). Rows are little-endian bytes as they lie in a file, at any alignment: components
+//! in f16 or f32, or a scale (f32) and i8 numbers; the query is f32; sums are f32. An i8 row has the sums of the f32 row that it
+//! stands for, bit for bit. `unsafe` lives in this folder and in `fine/io` only.
 #![allow(unsafe_code, reason = "intrinsics; each block says why it is sound")]
 
 #[cfg(target_arch = "x86_64")]
@@ -17,8 +18,10 @@ mod neon;
 mod plain;
 mod scalar;
 
+use std::borrow::Cow;
+
 pub(crate) use codes::{prefetch, prefetch_words};
-use granum_model::{Dense, Fine};
+use granum_model::{Dense, Fine, scaled};
 pub(crate) use hadamard::hadamard;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
@@ -66,9 +69,14 @@ impl Kernel {
         self.fine
     }
 
+    /// The same sum over rows of another format.
+    pub fn over(self, fine: Fine) -> Kernel {
+        Kernel { fine, ..self }
+    }
+
     /// Sums of `query` with each of the rows that lie end to end in `rows`; `out` has one place a row.
     pub fn sums(&self, query: &[f32], rows: &[u8], out: &mut [f32]) {
-        let row_bytes = query.len() * bytes_of_component(self.fine);
+        let row_bytes = row_bytes(self.fine, query.len());
         assert_eq!(rows.len(), row_bytes * out.len(), "rows and places differ");
         for (row, sum) in rows.chunks_exact(row_bytes.max(1)).zip(out) {
             *sum = self.sum(query, row);
@@ -80,37 +88,73 @@ impl Kernel {
     pub fn sum(&self, query: &[f32], row: &[u8]) -> f32 {
         assert_eq!(
             row.len(),
-            query.len() * bytes_of_component(self.fine),
+            row_bytes(self.fine, query.len()),
             "query and row differ in length"
         );
+        let (scale, row) = match self.fine {
+            Fine::I8 => split_scale(row),
+            Fine::F16 | Fine::F32 => (1.0, row),
+        };
         match self.isa {
             // SAFETY: `best` chose this set because the machine has it; the kernels read exactly the two slices, whose
             // lengths were just compared.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { avx512::sum(self.sum, self.fine, query, row) },
+            Isa::Avx512 => unsafe { avx512::sum(self.sum, self.fine, query, row, scale) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { avx2::sum(self.sum, self.fine, query, row) },
+            Isa::Avx2 => unsafe { avx2::sum(self.sum, self.fine, query, row, scale) },
             // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => unsafe { neon::sum(self.sum, self.fine, query, row) },
+            Isa::Neon => unsafe { neon::sum(self.sum, self.fine, query, row, scale) },
             Isa::Scalar => match (self.sum, self.fine) {
-                (Sum::Dot, Fine::F16) => scalar::dot(query, scalar::widen(row)),
-                (Sum::Dot, Fine::F32) => scalar::dot(query, scalar::floats(row)),
-                (Sum::Squares, Fine::F16) => scalar::squares(query, scalar::widen(row)),
-                (Sum::Squares, Fine::F32) => scalar::squares(query, scalar::floats(row)),
-                (Sum::Absolutes, Fine::F16) => scalar::absolutes(query, scalar::widen(row)),
-                (Sum::Absolutes, Fine::F32) => scalar::absolutes(query, scalar::floats(row)),
+                (Sum::Dot, Fine::F16) => scalar::dot(query, scalar::widen(row, scale)),
+                (Sum::Dot, Fine::F32) => scalar::dot(query, scalar::floats(row, scale)),
+                (Sum::Dot, Fine::I8) => scalar::dot(query, scalar::scaled(row, scale)),
+                (Sum::Squares, Fine::F16) => scalar::squares(query, scalar::widen(row, scale)),
+                (Sum::Squares, Fine::F32) => scalar::squares(query, scalar::floats(row, scale)),
+                (Sum::Squares, Fine::I8) => scalar::squares(query, scalar::scaled(row, scale)),
+                (Sum::Absolutes, Fine::F16) => scalar::absolutes(query, scalar::widen(row, scale)),
+                (Sum::Absolutes, Fine::F32) => scalar::absolutes(query, scalar::floats(row, scale)),
+                (Sum::Absolutes, Fine::I8) => scalar::absolutes(query, scalar::scaled(row, scale)),
             },
         }
     }
 }
 
-/// Bytes of one component.
-pub(crate) fn bytes_of_component(fine: Fine) -> usize {
+/// Bytes of a row's scale, before its numbers.
+const SCALE_BYTES: usize = 4;
+
+/// Bytes of a row on disk; 0 where it has no components.
+pub(crate) fn row_bytes(fine: Fine, components: usize) -> usize {
     match fine {
-        Fine::F16 => 2,
-        Fine::F32 => 4,
+        Fine::F16 => 2 * components,
+        Fine::F32 => 4 * components,
+        Fine::I8 if components == 0 => 0,
+        Fine::I8 => SCALE_BYTES + components,
+    }
+}
+
+/// The scale of an i8 row, and its numbers. An empty row has neither.
+fn split_scale(row: &[u8]) -> (f32, &[u8]) {
+    match row.split_first_chunk() {
+        Some((scale, numbers)) => (f32::from_le_bytes(*scale), numbers),
+        None => (0.0, row),
+    }
+}
+
+/// Rows in memory as they lie on disk: of `components` each, canonical for `fine`.
+pub(crate) fn stored(dense: &Dense, fine: Fine, components: usize) -> Cow<'_, [u8]> {
+    match (dense, fine) {
+        (Dense::F32(values), Fine::I8) => {
+            let mut bytes = Vec::with_capacity(values.len() / components * row_bytes(fine, components));
+            for row in values.chunks_exact(components) {
+                let scale = scaled::scale(row);
+                bytes.extend_from_slice(&scale.to_le_bytes());
+                bytes.extend(scaled::numbers(row, scale).map(i8::cast_unsigned));
+            }
+            Cow::Owned(bytes)
+        }
+        _ => Cow::Borrowed(bytes_of(dense)),
     }
 }
 
@@ -145,17 +189,29 @@ pub(crate) fn numbers(bytes: &[u8]) -> &[f32] {
     numbers
 }
 
-/// Components out of little-endian bytes.
-pub(crate) fn components(fine: Fine, bytes: &[u8]) -> Dense {
+/// Rows on disk, of `components` each, as they are in memory.
+pub(crate) fn loaded(bytes: &[u8], fine: Fine, components: usize) -> Dense {
     match fine {
+        Fine::I8 => {
+            let rows = bytes.chunks_exact(row_bytes(fine, components).max(1)).map(split_scale);
+            Dense::F32(
+                rows.flat_map(|(scale, numbers)| scalar::scaled(numbers, scale))
+                    .collect(),
+            )
+        }
         Fine::F16 => Dense::F16(
             bytes
                 .chunks_exact(2)
                 .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
                 .collect(),
         ),
-        Fine::F32 => Dense::F32(scalar::floats(bytes).collect()),
+        Fine::F32 => Dense::F32(floats(bytes)),
     }
+}
+
+/// f32s out of little-endian bytes.
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
+    scalar::floats(bytes, 1.0).collect()
 }
 
 /// Components as f32, which holds every f16 exactly.
@@ -212,12 +268,15 @@ mod tests {
 
     fn check(query: &[f32], row: &[f32]) {
         let halves: Vec<u16> = row.iter().map(|value| f16::from_f32(*value).to_bits()).collect();
-        for dense in [Dense::F16(halves), Dense::F32(row.to_vec())] {
-            let fine = if matches!(dense, Dense::F16(_)) {
-                Fine::F16
-            } else {
-                Fine::F32
-            };
+        let mut rounded = row.to_vec();
+        scaled::round(&mut rounded, false);
+        for (dense, fine) in [
+            (Dense::F16(halves), Fine::F16),
+            (Dense::F32(row.to_vec()), Fine::F32),
+            (Dense::F32(rounded), Fine::I8),
+        ] {
+            let stored = stored(&dense, fine, row.len().max(1));
+            assert_eq!(loaded(&stored, fine, row.len().max(1)), dense);
             let exact: Vec<f64> = widened(&dense).iter().map(|value| f64::from(*value)).collect();
             for sum in [Sum::Dot, Sum::Squares, Sum::Absolutes] {
                 let terms = query.iter().zip(&exact).map(|(left, right)| (f64::from(*left), *right));
@@ -228,7 +287,10 @@ mod tests {
                 };
                 let (expected, size): (f64, f64) = (terms.iter().sum(), terms.iter().map(|term| term.abs()).sum());
                 for isa in isas() {
-                    let found = Kernel { sum, fine, isa }.sum(query, bytes_of(&dense));
+                    let kernel = Kernel { sum, fine, isa };
+                    let found = kernel.sum(query, &stored);
+                    let in_memory = kernel.over(fine.in_memory()).sum(query, bytes_of(&dense));
+                    assert_eq!(found.to_bits(), in_memory.to_bits(), "{isa:?} {sum:?} {fine:?}");
                     let error = (f64::from(found) - expected).abs();
                     assert!(
                         error <= 1e-5 * size + 1e-6,

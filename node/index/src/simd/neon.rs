@@ -12,7 +12,7 @@ use super::{Sum, scalar};
 macro_rules! kernel {
     ($name:ident, $load:ident, $bytes:literal, $step:ident, $rest:path, $rest_load:path) => {
         #[target_feature(enable = "neon")]
-        fn $name(query: &[f32], row: &[u8]) -> f32 {
+        fn $name(query: &[f32], row: &[u8], scale: f32) -> f32 {
             let whole = query.len() / 8 * 8;
             let (mut even, mut odd) = (vdupq_n_f32(0.0), vdupq_n_f32(0.0));
             for at in (0..whole).step_by(8) {
@@ -22,20 +22,20 @@ macro_rules! kernel {
                     (
                         vld1q_f32(from),
                         vld1q_f32(from.add(4)),
-                        $load(row.as_ptr().add(at * $bytes)),
+                        $load(row.as_ptr().add(at * $bytes), scale),
                     )
                 };
                 even = $step(even, low, right.0);
                 odd = $step(odd, high, right.1);
             }
-            vaddvq_f32(vaddq_f32(even, odd)) + $rest(&query[whole..], $rest_load(&row[whole * $bytes..]))
+            vaddvq_f32(vaddq_f32(even, odd)) + $rest(&query[whole..], $rest_load(&row[whole * $bytes..], scale))
         }
     };
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn halves(from: *const u8) -> (float32x4_t, float32x4_t) {
+unsafe fn halves(from: *const u8, _: f32) -> (float32x4_t, float32x4_t) {
     // SAFETY: the caller has 8 f16 components at `from`.
     let bits = vreinterpretq_u16_u8(unsafe { vld1q_u8(from) });
     (widen(vget_low_u16(bits)), widen(vget_high_u16(bits)))
@@ -55,10 +55,22 @@ fn widen(bits: uint16x4_t) -> float32x4_t {
 
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn floats(from: *const u8) -> (float32x4_t, float32x4_t) {
+unsafe fn floats(from: *const u8, _: f32) -> (float32x4_t, float32x4_t) {
     // SAFETY: the caller has 8 f32 components, 32 bytes, at `from`; byte loads need no alignment.
     let (low, high) = unsafe { (vld1q_u8(from), vld1q_u8(from.add(16))) };
     (vreinterpretq_f32_u8(low), vreinterpretq_f32_u8(high))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn bytes(from: *const u8, scale: f32) -> (float32x4_t, float32x4_t) {
+    // SAFETY: the caller has 8 i8 numbers at `from`.
+    let numbers = vmovl_s8(unsafe { vld1_s8(from.cast()) });
+    let (low, high) = (vmovl_s16(vget_low_s16(numbers)), vmovl_s16(vget_high_s16(numbers)));
+    (
+        vmulq_n_f32(vcvtq_f32_s32(low), scale),
+        vmulq_n_f32(vcvtq_f32_s32(high), scale),
+    )
 }
 
 #[inline]
@@ -82,20 +94,26 @@ fn absolute(sum: float32x4_t, left: float32x4_t, right: float32x4_t) -> float32x
 
 kernel!(dot_halves, halves, 2, product, scalar::dot, scalar::widen);
 kernel!(dot_floats, floats, 4, product, scalar::dot, scalar::floats);
+kernel!(dot_bytes, bytes, 1, product, scalar::dot, scalar::scaled);
 kernel!(squares_halves, halves, 2, square, scalar::squares, scalar::widen);
 kernel!(squares_floats, floats, 4, square, scalar::squares, scalar::floats);
+kernel!(squares_bytes, bytes, 1, square, scalar::squares, scalar::scaled);
 kernel!(absolutes_halves, halves, 2, absolute, scalar::absolutes, scalar::widen);
 kernel!(absolutes_floats, floats, 4, absolute, scalar::absolutes, scalar::floats);
+kernel!(absolutes_bytes, bytes, 1, absolute, scalar::absolutes, scalar::scaled);
 
-/// The machine must have NEON; `row` must have as many components as `query`.
+/// The machine must have NEON; `row` must have as many components as `query`, each `scale` of its number.
 #[target_feature(enable = "neon")]
-pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8]) -> f32 {
+pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8], scale: f32) -> f32 {
     match (sum, fine) {
-        (Sum::Dot, Fine::F16) => dot_halves(query, row),
-        (Sum::Dot, Fine::F32) => dot_floats(query, row),
-        (Sum::Squares, Fine::F16) => squares_halves(query, row),
-        (Sum::Squares, Fine::F32) => squares_floats(query, row),
-        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row),
-        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row),
+        (Sum::Dot, Fine::F16) => dot_halves(query, row, scale),
+        (Sum::Dot, Fine::F32) => dot_floats(query, row, scale),
+        (Sum::Dot, Fine::I8) => dot_bytes(query, row, scale),
+        (Sum::Squares, Fine::F16) => squares_halves(query, row, scale),
+        (Sum::Squares, Fine::F32) => squares_floats(query, row, scale),
+        (Sum::Squares, Fine::I8) => squares_bytes(query, row, scale),
+        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row, scale),
+        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row, scale),
+        (Sum::Absolutes, Fine::I8) => absolutes_bytes(query, row, scale),
     }
 }

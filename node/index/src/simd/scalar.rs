@@ -3,15 +3,20 @@
 use half::f16;
 
 /// Components of an f16 row, widened.
-pub(super) fn widen(row: &[u8]) -> impl Iterator<Item = f32> {
+pub(super) fn widen(row: &[u8], _: f32) -> impl Iterator<Item = f32> {
     row.chunks_exact(2)
         .map(|bits| f16::from_bits(u16::from_le_bytes([bits[0], bits[1]])).to_f32())
 }
 
 /// Components of an f32 row.
-pub(super) fn floats(row: &[u8]) -> impl Iterator<Item = f32> {
+pub(super) fn floats(row: &[u8], _: f32) -> impl Iterator<Item = f32> {
     row.chunks_exact(4)
         .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
+/// Components of an i8 row: its numbers times its scale.
+pub(super) fn scaled(row: &[u8], scale: f32) -> impl Iterator<Item = f32> {
+    row.iter().map(move |number| f32::from(number.cast_signed()) * scale)
 }
 
 /// Sum of products.

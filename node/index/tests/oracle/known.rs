@@ -28,10 +28,22 @@ pub fn schema() -> Schema {
             ),
             VectorField::new("sparse", VectorKind::Sparse, Distance::Dot, Fine::F32),
             VectorField::new("multi", VectorKind::Multi { dimension: 2 }, Distance::Dot, Fine::F16),
+            VectorField::new("scaled", VectorKind::Dense { dimension: 4 }, Distance::Euclid, Fine::I8),
+            VectorField::new(
+                "scaled rows",
+                VectorKind::Multi { dimension: 3 },
+                Distance::Dot,
+                Fine::I8,
+            ),
         ],
         ..Schema::default()
     }
 }
+
+/// Fields of [`schema`].
+pub const FIELDS: usize = 7;
+/// The last component of a scaled row: beside it, quarters are whole numbers of the scale.
+const LARGEST: f32 = 127.0 / 4.0;
 
 /// A document as the oracle knows it: vectors in f32, each present or not.
 #[derive(Clone, Debug)]
@@ -39,7 +51,7 @@ pub struct Known {
     pub section: usize,
     pub size: i64,
     pub version: u64,
-    pub vectors: [Option<Vec<f32>>; 5],
+    pub vectors: [Option<Vec<f32>>; FIELDS],
 }
 
 pub fn halves(values: &[f32]) -> Dense {
@@ -57,10 +69,18 @@ pub fn vector(field: usize, values: &[f32]) -> Vector {
             let (indices, values) = pairs.map(|(at, value)| (at * 3 + 1, *value)).unzip();
             Vector::Sparse { indices, values }
         }
-        _ => Vector::Multi {
+        4 => Vector::Multi {
             dimension: 2,
-            rows: halves(&values[..values.len() / 2 * 2]),
+            rows: halves(values),
         },
+        5 => Vector::Dense(Dense::F32([&values[..3], &[LARGEST]].concat())),
+        _ => {
+            let rows = values.chunks_exact(2).flat_map(|row| [row[0], row[1], LARGEST]);
+            Vector::Multi {
+                dimension: 3,
+                rows: Dense::F32(rows.collect()),
+            }
+        }
     }
 }
 
@@ -69,14 +89,20 @@ pub fn score(field: usize, query: &[f32], row: &[f32]) -> f32 {
     let differences = || query[..3].iter().zip(&row[..3]).map(|(left, right)| left - right);
     match field {
         0 => dot(&query[..5], &row[..5]),
-        1 => -differences()
+        1 | 5 => -differences()
             .map(|difference| difference * difference)
             .sum::<f32>()
             .sqrt(),
         2 => -differences().map(f32::abs).sum::<f32>(),
         3 => dot(query, row),
         _ => {
-            let best = |own: &[f32]| row.chunks_exact(2).map(|row| dot(own, row)).fold(f32::MIN, f32::max);
+            let beside = if field == 6 { LARGEST * LARGEST } else { 0.0 };
+            let product = |own: &[f32], row: &[f32]| dot(own, row) + beside;
+            let best = |own: &[f32]| {
+                row.chunks_exact(2)
+                    .map(|row| product(own, row))
+                    .fold(f32::MIN, f32::max)
+            };
             query.chunks_exact(2).map(best).sum()
         }
     }
@@ -166,17 +192,12 @@ pub fn values() -> impl Strategy<Value = Vec<f32>> {
 
 pub fn known() -> impl Strategy<Value = Known> {
     let vector = || prop::option::weighted(0.8, values());
-    (
-        0..SECTIONS.len(),
-        0i64..10,
-        [vector(), vector(), vector(), vector(), vector()],
-    )
-        .prop_map(|(section, size, vectors)| Known {
-            section,
-            size,
-            version: 0,
-            vectors,
-        })
+    (0..SECTIONS.len(), 0i64..10, std::array::from_fn(|_| vector())).prop_map(|(section, size, vectors)| Known {
+        section,
+        size,
+        version: 0,
+        vectors,
+    })
 }
 
 pub fn wanted() -> impl Strategy<Value = Wanted> {

@@ -14,7 +14,7 @@ use granum_model::DocId;
 use proptest::prelude::*;
 
 mod known;
-use known::{IDS, Known, Wanted, known, schema, score, values, vector, wanted};
+use known::{FIELDS, IDS, Known, Wanted, known, schema, score, values, vector, wanted};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -315,7 +315,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Settle),
         2 => Just(Step::PublishMerged),
         2 => Just(Step::Move),
-        4 => (0usize..5, values(), wanted(), 0usize..8, prop::option::of(-1.0f32..1.0), prop::option::of(0..IDS))
+        4 => (0..FIELDS, values(), wanted(), 0usize..8, prop::option::of(-1.0f32..1.0), prop::option::of(0..IDS))
             .prop_map(|(field, query, wanted, k, threshold, exclude)| {
                 Step::Ask { field, query, wanted, k, threshold, exclude }
             }),
@@ -346,7 +346,7 @@ fn a_rare_filter_finds_the_same_on_every_way() {
             section,
             size,
             version: 0,
-            vectors: [Some(values), None, None, None, None],
+            vectors: [Some(values), None, None, None, None, None, None],
         };
         driver.step(Step::Insert(number, known), number + 1);
         if number == 2000 {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use granum_index::{Document, FileRef, SegmentId, SegmentRef};
-use granum_model::{Dense, Distance, DocId, Fine, Vector};
+use granum_model::{Dense, Distance, DocId, Fine, Vector, scaled};
 use half::f16;
 use serde_json::{Value, json};
 
-use super::fine_of;
+use super::{Command, Format};
 use crate::failure::Usage;
-use crate::npy::{self, Npy};
+use crate::npy::{self, Component, Npy};
 
 /// Rows that filters near and far are told by: few, so that a segment remembers the rows of each filter.
 const ANCHORS: usize = 8;
@@ -51,15 +51,17 @@ impl Anchors {
 pub struct Base {
     npy: Npy,
     distance: Distance,
+    fine: Fine,
     rows: u64,
     taken: u64,
     anchors: Anchors,
 }
 
 impl Base {
-    pub fn open(path: &Path, distance: Distance, limit: Option<u64>) -> anyhow::Result<Base> {
+    pub fn open(command: &Command) -> anyhow::Result<Base> {
+        let path = &command.base;
         let npy = Npy::open(path).context("--base")?;
-        let rows = npy.rows().min(limit.unwrap_or(u64::MAX));
+        let rows = npy.rows().min(command.limit.unwrap_or(u64::MAX));
         if rows == 0 || npy.dimension() == 0 || npy.dimension() > 8192 {
             let (rows, dimension) = (npy.rows(), npy.dimension());
             bail!(Usage(format!(
@@ -67,9 +69,15 @@ impl Base {
             )));
         }
         let anchors = Anchors::of(path)?;
+        let fine = match (command.fine, npy.component()) {
+            (Some(Format::F16), _) | (None, Component::F16) => Fine::F16,
+            (Some(Format::F32), _) | (None, Component::F32) => Fine::F32,
+            (Some(Format::I8), _) => Fine::I8,
+        };
         Ok(Base {
             npy,
-            distance,
+            distance: command.distance(),
+            fine,
             rows,
             taken: 0,
             anchors,
@@ -85,7 +93,7 @@ impl Base {
     }
 
     pub fn fine(&self) -> Fine {
-        fine_of(self.npy.component())
+        self.fine
     }
 
     /// The next row as document `number`; its payload holds numbers that filters pick by.
@@ -97,7 +105,7 @@ impl Base {
         let Some(row) = self.npy.next_row()? else {
             return Ok(None);
         };
-        let values = unit(npy::components(self.npy.component(), &row).collect(), self.distance);
+        let mut values = unit(npy::components(self.npy.component(), &row).collect(), self.distance);
         let nearness = self.anchors.nearness(&values);
         let near: String = nearness
             .iter()
@@ -107,6 +115,10 @@ impl Base {
         let dense = match self.fine() {
             Fine::F16 => Dense::F16(values.iter().map(|value| f16::from_f32(*value).to_bits()).collect()),
             Fine::F32 => Dense::F32(values),
+            Fine::I8 => {
+                scaled::round(&mut values, self.distance == Distance::Cosine);
+                Dense::F32(values)
+            }
         };
         Ok(Some(Document {
             id: DocId::Number(number),

@@ -89,7 +89,7 @@ pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, ef: u
 }
 
 fn base(command: &Command) -> anyhow::Result<Base> {
-    rows::Base::open(&command.base, command.distance(), command.limit)
+    rows::Base::open(command)
 }
 
 /// Inserts the rows of the base again and again, as new documents.

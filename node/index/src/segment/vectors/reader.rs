@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use granum_model::{Dense, Distance, Fine, Vector, VectorField, VectorKind};
+use granum_model::{Distance, Fine, Vector, VectorField, VectorKind};
 use roaring::RoaringBitmap;
 
 use super::{ENDS, PRESENT, VALUES};
@@ -46,7 +46,7 @@ impl VectorFile {
         };
         let places = present.as_ref().map_or(footer.rows, RoaringBitmap::len);
         let packing = Packing {
-            row_bytes: footer.dimension as usize * simd::bytes_of_component(footer.fine),
+            row_bytes: simd::row_bytes(footer.fine, footer.dimension as usize),
         };
         let own = VectorFile {
             kind,
@@ -213,22 +213,22 @@ impl VectorFile {
     pub fn read_place(&self, place: u64) -> Result<Vector, ReadError> {
         let fine = self.file.footer().fine;
         Ok(match self.kind {
-            VectorKind::Dense { .. } => Vector::Dense(simd::components(fine, self.dense(place)?)),
+            VectorKind::Dense { dimension } => {
+                Vector::Dense(simd::loaded(self.dense(place)?, fine, dimension as usize))
+            }
             VectorKind::Sparse => {
                 let bytes = self.sparse(place)?;
                 let (indices, values) = bytes.split_at(bytes.len() / 2);
                 let indices = (0..indices.len() / 4).filter_map(|at| u32_at(indices, at)).collect();
-                match simd::components(Fine::F32, values) {
-                    Dense::F32(values) => Vector::Sparse { indices, values },
-                    Dense::F16(_) => unreachable!("components were asked for as f32"),
-                }
+                let values = simd::floats(values);
+                Vector::Sparse { indices, values }
             }
             VectorKind::Multi { dimension } => {
                 let mut bytes = Vec::new();
                 self.each_run(place, |rows| bytes.extend_from_slice(rows))?;
                 Vector::Multi {
                     dimension,
-                    rows: simd::components(fine, &bytes),
+                    rows: simd::loaded(&bytes, fine, dimension as usize),
                 }
             }
         })

@@ -87,11 +87,12 @@ pub(crate) fn finish(
 /// Appends one vector; returns what it adds to `ends`.
 fn write_values(writer: &mut PagedWriter, field: &VectorField, vector: &Vector) -> std::io::Result<u64> {
     let packing = |dimension: u32| Packing {
-        row_bytes: dimension as usize * simd::bytes_of_component(field.fine),
+        row_bytes: simd::row_bytes(field.fine, dimension as usize),
     };
     match vector {
         Vector::Dense(dense) => {
-            packing(dense.len() as u32).write(writer, simd::bytes_of(dense))?;
+            let row = simd::stored(dense, field.fine, dense.len());
+            packing(dense.len() as u32).write(writer, &row)?;
             Ok(1)
         }
         Vector::Sparse { indices, values } => {
@@ -105,7 +106,8 @@ fn write_values(writer: &mut PagedWriter, field: &VectorField, vector: &Vector) 
         }
         Vector::Multi { dimension, rows } => {
             let packing = packing(*dimension);
-            let rows = simd::bytes_of(rows).chunks_exact(packing.row_bytes);
+            let rows = simd::stored(rows, field.fine, *dimension as usize);
+            let rows = rows.chunks_exact(packing.row_bytes);
             let count = rows.len() as u64;
             for row in rows {
                 packing.write(writer, row)?;

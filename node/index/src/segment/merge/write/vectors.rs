@@ -58,7 +58,7 @@ fn copy_place(
     pace: &mut Pace<'_>,
 ) -> Result<u64, CopyError> {
     let packing = |dimension: u32| Packing {
-        row_bytes: dimension as usize * simd::bytes_of_component(field.fine),
+        row_bytes: simd::row_bytes(field.fine, dimension as usize),
     };
     let (bytes, added) = match field.kind {
         VectorKind::Dense { dimension } => {
