@@ -1,6 +1,6 @@
 //! The codes of a segment's dense vector: a file of their own, read whole into the page cache and scored where they lie.
 //!
-//! Sections: 0 what made them (bits u32, quantizer version u32, seed u64) · 1 codes, a row a place · 2 scales, 3 norms,
+//! Sections: 0 what made them (bits u32, quantizer version u32, seed u64, the centroid in version 1) · 1 codes, a row a place · 2 scales, 3 norms,
 //! 4 errors, an f32 a place each: scales are read with each code, the others for candidates only. The footer's
 //! fingerprint is the checksum table's digest of the vector file: codes of other values are not used.
 //!
@@ -11,6 +11,7 @@ use std::path::Path;
 
 use granum_model::{Dense, Vector, VectorKind};
 
+use super::centroid::Centroid;
 use super::origin::Origin;
 use super::quantize::{Factors, Quantizer, Scratch};
 use crate::bytes::field;
@@ -29,6 +30,9 @@ const SCALES: usize = 2;
 const NORMS: usize = 3;
 const ERRORS: usize = 4;
 const MAKER_BYTES: u64 = 16;
+/// Quantizer versions: without a centroid, and with one.
+const PLAIN: u32 = 0;
+const ABOUT_CENTROID: u32 = 1;
 /// Rows encoded at a time by one piece of work.
 const PIECE_ROWS: usize = 1024;
 /// Bytes written between two looks at whether to go on.
@@ -109,8 +113,11 @@ pub(super) fn write(
     let mut writer = PagedWriter::create(directory, &names::codes(segment, vectors.number()))?;
     writer.section()?;
     writer.write(&quantizer.bits.count().to_le_bytes())?;
-    writer.write(&quantizer.version.to_le_bytes())?;
+    let centroid = quantizer.centroid.components();
+    let version = if centroid.is_some() { ABOUT_CENTROID } else { PLAIN };
+    writer.write(&version.to_le_bytes())?;
     writer.write(&quantizer.seed.to_le_bytes())?;
+    writer.write(simd::bytes_of_floats(centroid.unwrap_or_default()))?;
     writer.section()?;
     for codes in encoded.codes.chunks(WRITE_BYTES) {
         writer.write(codes)?;
@@ -185,7 +192,7 @@ impl Codes {
             && dimension > 0
             // Of no rows, any dimension would fit, and a rotation takes memory by the dimension.
             && footer.rows > 0
-            && file.section_bytes(MAKER) == MAKER_BYTES;
+            && file.section_bytes(MAKER) >= MAKER_BYTES;
         if !fits {
             return Err(file.malformed("not the codes of this segment's vectors").into());
         }
@@ -194,12 +201,23 @@ impl Codes {
         let Some(bits) = Bits::from_count(number(0)) else {
             return Err(file.malformed(format!("{} bits, not 1, 2, 4 or 8", number(0))).into());
         };
-        if number(4) != 0 {
-            let problem = format!("quantizer version {}, this program knows 0", number(4));
-            return Err(file.malformed(problem).into());
-        }
+        let components = match number(4) {
+            PLAIN => 0,
+            ABOUT_CENTROID => dimension as usize,
+            version => {
+                let problem = format!("quantizer version {version}, this program knows {PLAIN} and {ABOUT_CENTROID}");
+                return Err(file.malformed(problem).into());
+            }
+        };
+        let centroid = &maker[MAKER_BYTES as usize..];
+        let centroid = (centroid.len() == components * size_of::<f32>()).then(|| simd::floats(centroid));
+        let Some(centroid) = centroid.and_then(|centroid| Centroid::new(&centroid)) else {
+            return Err(file
+                .malformed(format!("no centroid of {components} finite components"))
+                .into());
+        };
         let seed = u64::from_le_bytes(field(maker, 8));
-        let quantizer = Quantizer::new(dimension as usize, bits, footer.distance, seed);
+        let quantizer = Quantizer::new(dimension as usize, bits, footer.distance, seed).about(centroid);
         let rows = footer.rows;
         let is_whole = file.section_bytes(CODES) == rows * quantizer.row_bytes() as u64
             && [SCALES, NORMS, ERRORS]

@@ -11,7 +11,7 @@ use super::origin::Origin;
 use super::quantize::Quantizer;
 use super::recall::Curve;
 use super::walk::NO_LINK;
-use super::{Coarse, Codes, Graph, beam, build, cluster};
+use super::{Centroid, Coarse, Codes, Graph, beam, build, cluster};
 use crate::document::SegmentId;
 use crate::error::BuildError;
 use crate::executor::{Executor, Inline};
@@ -28,6 +28,14 @@ pub(crate) const GRAPH_ROWS_MIN: u64 = 1000;
 const EXTENDED_SHARE: usize = 2;
 /// Seed of the order in which rows are linked and of the sample that is clustered: one for all, so that builds repeat.
 const GRAPH_SEED: u64 = 0x6772_616e_756d;
+
+/// What there is of the same vector in other segments.
+pub(crate) struct Present {
+    /// Segments that this one was merged from.
+    pub origins: Vec<Origin>,
+    /// What codes of the largest segment are about.
+    pub centroid: Centroid,
+}
 
 /// What a vector should have and lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,28 +93,31 @@ pub(crate) fn is_known_to_lack(vectors: &VectorFile, options: Options) -> bool {
     }
 }
 
-/// Makes what is missing, out of what `origins` have where that goes. Slow: for a worker.
+/// Makes what is missing, out of what is present where that goes. Slow: for a worker.
 pub(crate) fn derive(
     directory: &Path,
     segment: SegmentId,
     vectors: &VectorFile,
     options: Options,
     missing: Missing,
-    origins: &[Origin],
+    present: &Present,
     executor: &dyn Executor,
 ) -> Result<(), BuildError> {
-    let VectorKind::Dense { dimension } = vectors.kind() else {
+    let VectorKind::Dense { .. } = vectors.kind() else {
         return Ok(());
     };
     if missing.codes {
-        write_codes(directory, segment, vectors, options, origins, executor)?;
+        write_codes(directory, segment, vectors, options, present, executor)?;
     }
     // A sound graph stays when only the codes were missing.
     let has_graph = || Graph::open(directory, segment, vectors).is_ok_and(|graph| graph.check().is_ok());
     if missing.graph && !has_graph() {
         let links = match options.builder {
             Builder::HnswRs => build::link(vectors, executor)?,
-            _ => linked(vectors, dimension as usize, options, origins, executor)?,
+            _ => {
+                let codes = Codes::open(directory, segment, vectors)?;
+                linked(vectors, codes.quantizer(), &present.origins, executor)?
+            }
         };
         write_graph(directory, segment, vectors, &links, executor)?;
     }
@@ -119,9 +130,14 @@ pub(crate) fn encode_only(
     segment: SegmentId,
     vectors: &VectorFile,
     options: Options,
+    centroid: Centroid,
 ) -> Result<(), BuildError> {
+    let present = Present {
+        origins: Vec::new(),
+        centroid,
+    };
     match wants_codes(vectors, options) {
-        true => write_codes(directory, segment, vectors, options, &[], &Inline),
+        true => write_codes(directory, segment, vectors, options, &present, &Inline),
         false => Ok(()),
     }
 }
@@ -131,15 +147,16 @@ fn write_codes(
     segment: SegmentId,
     vectors: &VectorFile,
     options: Options,
-    origins: &[Origin],
+    present: &Present,
     executor: &dyn Executor,
 ) -> Result<(), BuildError> {
     let VectorKind::Dense { dimension } = vectors.kind() else {
         return Ok(());
     };
     let seed = seed(vectors.name(), options);
-    let quantizer = Quantizer::new(dimension as usize, options.bits, vectors.distance(), seed);
-    let encoded = encode(vectors, &quantizer, origins, executor)?;
+    let plain = Quantizer::new(dimension as usize, options.bits, vectors.distance(), seed);
+    let quantizer = plain.about(Centroid::of(vectors, &present.centroid)?);
+    let encoded = encode(vectors, &quantizer, &present.origins, executor)?;
     let pace = |bytes| executor.pace(bytes);
     let written = codes::write(directory, segment, vectors, &quantizer, &encoded, &mut Pace::new(&pace));
     written.map_err(CopyError::building(names::codes(segment, vectors.number())))?;
@@ -191,12 +208,11 @@ pub(super) fn seed(name: &str, options: Options) -> u64 {
 /// Links by our own builder.
 fn linked(
     vectors: &VectorFile,
-    dimension: usize,
-    options: Options,
+    quantizer: &Quantizer,
     origins: &[Origin],
     executor: &dyn Executor,
 ) -> Result<Links, BuildError> {
-    let space = Space::new(vectors, dimension, seed(vectors.name(), options), executor)?;
+    let space = Space::new(vectors, quantizer, executor)?;
     let rows = space.rows() as usize;
     let row = |row: usize| space.decoded(row as u32);
     let entries = cluster::medoids(rows, cluster::entries(rows), GRAPH_SEED, &row, executor)?;

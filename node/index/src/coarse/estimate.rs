@@ -32,18 +32,25 @@ pub(crate) struct Estimator {
     rotated: Vec<f32>,
     /// What it is ready for: parts of a collection, which share a quantizer, are asked one after the other.
     ready: Option<Maker>,
-    unrotated: Vec<f32>,
+    asked: Vec<f32>,
+    residual: Vec<f32>,
 }
 
 impl Estimator {
     /// Makes it ready for `query`, of the quantizer's dimension.
     pub fn prepare(&mut self, quantizer: &Quantizer, query: &[f32]) {
-        if self.ready == Some(quantizer.maker()) && self.unrotated == query {
+        if self.ready == Some(quantizer.maker()) && self.asked == query {
             return;
         }
         self.ready = Some(quantizer.maker());
-        self.unrotated.clear();
-        self.unrotated.extend_from_slice(query);
+        self.asked.clear();
+        self.asked.extend_from_slice(query);
+        let is_product = matches!(quantizer.distance, Distance::Cosine | Distance::Dot);
+        // A product with the centroid is the same for all rows; a distance is one of residuals.
+        let query = match is_product {
+            true => query,
+            false => quantizer.centroid.residual(query, &mut self.residual),
+        };
         quantizer.rotation.rotate(query, &mut self.rotated);
         let rotated = &self.rotated;
         let (squared, largest) = simd::squares_and_largest(rotated);
@@ -55,9 +62,10 @@ impl Estimator {
         self.norm = squared.sqrt();
         self.per_product = quantizer.per_product();
         self.distance = Some(quantizer.distance);
-        self.constant = match quantizer.distance {
-            Distance::Cosine | Distance::Dot => 0.0,
-            Distance::Euclid | Distance::Manhattan => -squared,
+        self.constant = match quantizer.centroid.components() {
+            _ if !is_product => -squared,
+            Some(centroid) => simd::dot(query, centroid),
+            None => 0.0,
         };
     }
 

@@ -3,7 +3,7 @@
 //! Both are derived: they lie in files of their own that no manifest names, fit exactly one vector file (by fingerprint),
 //! and a segment without them, or with damaged ones, is scanned exactly. Reading order:
 //!
-//! 1. [`rotate`], [`quantize`], [`estimate`]: RaBitQ. From a vector to a code, from code and query to a score and its bound.
+//! 1. [`centroid`], [`rotate`], [`quantize`], [`estimate`]: RaBitQ. From a vector to a code, from code and query to a score and its bound.
 //! 2. [`codes`]: their file, a row a place. [`graph`]: links between places, a file too.
 //! 3. [`loaded`]: both in memory. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
 //!    [`places`] says which may be hits.
@@ -13,6 +13,7 @@
 
 mod beam;
 pub(crate) mod build;
+pub(crate) mod centroid;
 pub(crate) mod chunk;
 mod cluster;
 mod codes;
@@ -37,6 +38,7 @@ use std::sync::OnceLock;
 use crate::document::SegmentId;
 use crate::segment::VectorFile;
 use crate::simd::codes::Bits;
+pub(crate) use centroid::Centroid;
 pub(crate) use codes::Codes;
 pub(crate) use graph::Graph;
 use loaded::Loaded;
@@ -86,6 +88,11 @@ impl Coarse {
     /// The width of walks that find `recall` of the `k` best, as measured; `None`: none does, or it was not measured.
     pub fn width(&self, recall: f32, k: usize) -> Option<usize> {
         self.graph()?.recall().width(recall, k)
+    }
+
+    /// What its codes are about.
+    pub fn centroid(&self) -> &Centroid {
+        &self.codes.quantizer().centroid
     }
 
     /// Bits a dimension.

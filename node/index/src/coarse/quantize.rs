@@ -10,6 +10,7 @@
 
 use granum_model::Distance;
 
+use super::centroid::Centroid;
 use super::rotate::Rotation;
 use crate::simd;
 use crate::simd::codes::Bits;
@@ -19,15 +20,14 @@ const SCALES: [(Bits, f32); 3] = [(Bits::Two, 1.007), (Bits::Four, 2.987), (Bits
 /// Other steps tried, as multiples of that one; the code nearest in angle is kept. More of them gain less than 1 % of error.
 const TRIALS: [f32; 4] = [0.85, 0.92, 1.08, 1.17];
 
-/// How rows of one vector field are turned into codes: a quantizer version. Version 0 has centroid 0.
+/// How rows of one vector field are turned into codes. Codes of two quantizers are compared by score only.
 #[derive(Clone, Debug)]
 pub(crate) struct Quantizer {
     pub rotation: Rotation,
     pub bits: Bits,
     pub distance: Distance,
     pub seed: u64,
-    /// Grows with a new centroid; codes of two versions are compared by score only.
-    pub version: u32,
+    pub centroid: Centroid,
 }
 
 /// What is kept of a row beside its code. Scores of a query `q`: `constant(q) + scale * <x, rotated q>`, less `norm^2` for
@@ -52,6 +52,7 @@ const UNKNOWN: Factors = Factors {
 /// Reused from row to row.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    residual: Vec<f32>,
     rotated: Vec<f32>,
     grid: Vec<u8>,
     trial: Vec<u8>,
@@ -64,18 +65,25 @@ pub(crate) struct Maker {
     bits: Bits,
     distance: Distance,
     seed: u64,
-    version: u32,
+    /// Its digest.
+    centroid: u64,
 }
 
 impl Quantizer {
+    /// One whose centroid is 0.
     pub fn new(dimension: usize, bits: Bits, distance: Distance, seed: u64) -> Quantizer {
         Quantizer {
             rotation: Rotation::new(dimension, seed),
             bits,
             distance,
             seed,
-            version: 0,
+            centroid: Centroid::default(),
         }
+    }
+
+    /// The same with another centroid, of its dimension.
+    pub fn about(self, centroid: Centroid) -> Quantizer {
+        Quantizer { centroid, ..self }
     }
 
     /// What it is made of.
@@ -85,7 +93,7 @@ impl Quantizer {
             bits: self.bits,
             distance: self.distance,
             seed: self.seed,
-            version: self.version,
+            centroid: self.centroid.digest(),
         }
     }
 
@@ -114,20 +122,26 @@ impl Quantizer {
 
     /// Appends the code of `vector`, `row_bytes` of it.
     pub fn encode(&self, vector: &[f32], scratch: &mut Scratch, codes: &mut Vec<u8>) -> Factors {
-        self.rotation.rotate(vector, &mut scratch.rotated);
+        let residual = self.centroid.residual(vector, &mut scratch.residual);
+        self.rotation.rotate(residual, &mut scratch.rotated);
         let rotated = &scratch.rotated;
         let (squared, _) = simd::squares_and_largest(rotated);
         let (product, length) = self.round(squared, rotated, &mut scratch.grid, &mut scratch.trial);
         pack(self.bits, &scratch.grid, codes);
+        let rounding = self.centroid.rounding();
         if squared <= 0.0 || product <= 0.0 {
-            return Factors::default();
+            return Factors {
+                scale: 0.0,
+                norm: rounding,
+                error: self.per_product() * rounding,
+            };
         }
         let excess = (squared * length / (product * product) - 1.0).max(0.0);
         let sigma = (squared * excess / (rotated.len() as f32 - 1.0)).sqrt();
         let factors = Factors {
             scale: self.per_product() * squared / product,
-            norm: squared.sqrt(),
-            error: self.per_product() * sigma,
+            norm: squared.sqrt().max(rounding),
+            error: self.per_product() * sigma.max(rounding),
         };
         let is_finite = [factors.scale, factors.norm, factors.error]
             .iter()
@@ -207,6 +221,15 @@ mod tests {
         values.iter().map(|value| value / length * size).collect()
     }
 
+    fn beside(centroid: &Centroid, mut vector: Vec<f32>) -> Vec<f32> {
+        let components = centroid.components().unwrap_or_default();
+        vector
+            .iter_mut()
+            .zip(components)
+            .for_each(|(value, middle)| *value += middle);
+        vector
+    }
+
     fn exact(distance: Distance, query: &[f32], row: &[f32]) -> f64 {
         let pairs = || {
             query
@@ -224,21 +247,28 @@ mod tests {
 
     /// Of estimates over many rotations: mean error in units of scores and in standard deviations, root mean square of the
     /// latter, share within 2.5.
-    fn errors(bits: Bits, dimension: usize, distance: Distance, rotations: u64) -> (f64, f64, f64, f64) {
+    fn errors(
+        bits: Bits,
+        dimension: usize,
+        distance: Distance,
+        rotations: u64,
+        centroid: &Centroid,
+    ) -> (f64, f64, f64, f64) {
         let unit = distance == Distance::Cosine;
         let (mut bias, mut sum, mut squares, mut within, mut count) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let (mut estimator, mut scratch) = (Estimator::default(), Scratch::default());
         for seed in 0..rotations {
-            let quantizer = Quantizer::new(dimension, bits, distance, seed);
+            let quantizer = Quantizer::new(dimension, bits, distance, seed).about(centroid.clone());
             let kernel = CodeKernel::new(bits, quantizer.rotation.padded());
-            let rows: Vec<Vec<f32>> = (0..40).map(|at| vector(dimension, seed * 1000 + at, unit)).collect();
+            let rows = (0..40).map(|at| beside(centroid, vector(dimension, seed * 1000 + at, unit)));
+            let rows: Vec<Vec<f32>> = rows.collect();
             let mut codes = Vec::new();
             let factors: Vec<Factors> = rows
                 .iter()
                 .map(|row| quantizer.encode(row, &mut scratch, &mut codes))
                 .collect();
             for number in 0..10 {
-                let query = vector(dimension, 500_000 + number, unit);
+                let query = beside(centroid, vector(dimension, 500_000 + number, unit));
                 estimator.prepare(&quantizer, &query);
                 let picked: Vec<u32> = (0..rows.len() as u32).collect();
                 let mut sums = vec![0; rows.len()];
@@ -271,21 +301,16 @@ mod tests {
             (Bits::Four, 384),
             (Bits::Eight, 768),
         ] {
-            for distance in [Distance::Cosine, Distance::Dot, Distance::Euclid] {
-                let (_, mean, rms, within) = errors(bits, dimension, distance, 20);
-                // 8,000 samples, of which those of a rotation hang together: the mean of means is good to about 0.05.
-                assert!(
-                    mean.abs() < 0.1,
-                    "{bits:?} {distance:?}: mean error {mean:.3} deviations"
-                );
-                assert!(
-                    (0.9..1.1).contains(&rms),
-                    "{bits:?} {distance:?}: rms {rms:.3} deviations"
-                );
-                assert!(
-                    within > 0.975,
-                    "{bits:?} {distance:?}: {within:.4} within 2.5 deviations"
-                );
+            let far: Vec<f32> = vector(dimension, 3, true).iter().map(|value| 3.0 * value).collect();
+            for centroid in [Centroid::default(), Centroid::new(&far).unwrap()] {
+                for distance in [Distance::Cosine, Distance::Dot, Distance::Euclid] {
+                    let (_, mean, rms, within) = errors(bits, dimension, distance, 20, &centroid);
+                    let what = format!("{bits:?} {distance:?} {:?}", centroid.components().map(|_| "about 3"));
+                    // 8,000 samples, of which those of a rotation hang together: the mean of means is good to about 0.05.
+                    assert!(mean.abs() < 0.1, "{what}: mean error {mean:.3} deviations");
+                    assert!((0.9..1.1).contains(&rms), "{what}: rms {rms:.3} deviations");
+                    assert!(within > 0.975, "{what}: {within:.4} within 2.5 deviations");
+                }
             }
         }
     }
@@ -294,7 +319,7 @@ mod tests {
     #[test]
     fn at_768_dimensions_the_bias_is_below_a_ten_thousandth_and_errors_are_as_predicted() {
         for (bits, rotations) in [(Bits::One, 500), (Bits::Two, 200), (Bits::Four, 50)] {
-            let (bias, _, rms, _) = errors(bits, 768, Distance::Cosine, rotations);
+            let (bias, _, rms, _) = errors(bits, 768, Distance::Cosine, rotations, &Centroid::default());
             assert!(bias.abs() < 1e-4, "{bits:?}: bias {bias:e}");
             assert!((0.97..1.03).contains(&rms), "{bits:?}: error / predicted {rms:.4}");
         }

@@ -3,8 +3,9 @@
 use granum_model::Schema;
 
 use super::Index;
+use crate::coarse::derive::{self, Present};
 use crate::coarse::origin::Origin;
-use crate::coarse::{Coarse, derive};
+use crate::coarse::{Centroid, Coarse};
 use crate::column;
 use crate::document::SegmentId;
 use crate::error::BuildError;
@@ -73,12 +74,22 @@ impl Index {
     /// that a graph does. What fails here is left to [`Index::derive`], which says why.
     pub(super) fn encode_segment(&self, segment: &Segment) {
         for vectors in segment.vectors() {
-            if derive::encode_only(&self.directory, segment.id, vectors, self.options).is_ok() {
+            let centroid = self.centroid(vectors.name());
+            if derive::encode_only(&self.directory, segment.id, vectors, self.options, centroid).is_ok() {
                 let coarse = Coarse::open(&self.directory, segment.id, vectors);
                 // Read now, so that no search waits for it.
                 vectors.set_coarse(coarse.filter(Coarse::is_sound));
             }
         }
+    }
+
+    /// What the codes of a vector are about in the largest segment that has some.
+    fn centroid(&self, vector: &str) -> Centroid {
+        let state = self.state().clone();
+        let files = state.segments.iter().filter_map(|live| live.segment.vector(vector));
+        let coded = files.filter_map(|file| Some((file.places(), file.coarse().clone()?)));
+        let largest = coded.max_by_key(|(places, _)| *places);
+        largest.map_or_else(Centroid::default, |(_, coarse)| coarse.centroid().clone())
     }
 
     /// About the most that the codes and graphs which published segments lack will take on disk: as much as their vectors do.
@@ -102,14 +113,17 @@ impl Index {
             if missing.files() == 0 {
                 continue;
             }
-            let origins = Origin::all(&self.directory, sources, vectors);
+            let present = Present {
+                origins: Origin::all(&self.directory, sources, vectors),
+                centroid: self.centroid(vectors.name()),
+            };
             derive::derive(
                 &self.directory,
                 segment.id,
                 vectors,
                 self.options,
                 missing,
-                &origins,
+                &present,
                 executor,
             )?;
             let coarse = Coarse::open(&self.directory, segment.id, vectors);

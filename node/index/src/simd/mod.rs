@@ -121,6 +121,11 @@ impl Kernel {
     }
 }
 
+/// The inner product of two vectors of equal length.
+pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    Kernel::new(Sum::Dot, Fine::F32).sum(left, bytes_of_floats(right))
+}
+
 /// Bytes of a row's scale, before its numbers.
 const SCALE_BYTES: usize = 4;
 

@@ -141,10 +141,16 @@ fn encoded(directory: &Path, merged: &Merged, quantizer: &Quantizer) -> (usize, 
     (copied, with, without)
 }
 
-/// The quantizer of [`open`]'s indexes.
-fn quantizer() -> Quantizer {
-    let seed = xxhash_rust::xxh3::xxh3_64_with_seed(b"v", Options::default().seed);
-    Quantizer::new(DIMENSION as usize, Options::default().bits, Distance::Euclid, seed)
+/// The quantizer of the first source.
+fn quantizer(directory: &Path, merged: &Merged) -> Quantizer {
+    let vectors = &merged.opened().expect("rows went on").vectors()[0];
+    let origins = Origin::all(directory, merged.sources(), vectors);
+    origins[0]
+        .codes
+        .as_ref()
+        .expect("the first has codes")
+        .quantizer()
+        .clone()
 }
 
 #[test]
@@ -157,14 +163,20 @@ fn codes_are_copied_where_the_same_quantizer_made_them_and_are_those_made_anew()
     let mut bytes = std::fs::read(&damaged).unwrap();
     bytes[5000] ^= 4;
     std::fs::write(&damaged, bytes).unwrap();
-    let (copied, with, without) = encoded(directory.path(), &merged, &quantizer());
+    let own = quantizer(directory.path(), &merged);
+    assert!(own.centroid.components().is_some(), "rows are all on one side of 0");
+    let (copied, with, without) = encoded(directory.path(), &merged, &own);
     let with_vector = (0..1100).filter(|number| number % 6 != 1 && number % 11 != 0).count();
     assert_eq!(copied, with_vector, "of the first two");
     assert!(with.codes == without.codes && with.factors == without.factors);
     let other = |bits, seed| Quantizer::new(DIMENSION as usize, bits, Distance::Euclid, seed);
-    for other in [other(Bits::Eight, quantizer().seed), other(Bits::Four, 77)] {
+    for other in [
+        other(Bits::Eight, own.seed).about(own.centroid.clone()),
+        other(Bits::Four, 77).about(own.centroid.clone()),
+        other(Bits::Four, own.seed),
+    ] {
         let (copied, with, without) = encoded(directory.path(), &merged, &other);
-        assert_eq!(copied, 0, "{} bits, seed {}", other.bits.count(), other.seed);
+        assert_eq!(copied, 0, "{:?}", other.maker());
         assert!(with.codes == without.codes && with.factors == without.factors);
     }
 }
