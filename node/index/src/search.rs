@@ -25,7 +25,7 @@ use crate::segment::VectorFile;
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
 use crate::view::{Part, View};
-use named::Passing;
+use named::{Left, Passing};
 
 /// Queries that go through the parts together: what one of them was told to expect is still near when it is proved.
 const TOGETHER: usize = 16;
@@ -58,9 +58,7 @@ pub(crate) fn search(view: &View, queries: &[Query], stop: &dyn Fn() -> bool) ->
         let mut searches = searches.collect::<Result<Vec<_>, _>>()?;
         for (number, part) in view.parts() {
             match part {
-                Part::Memory(recent) => searches
-                    .iter_mut()
-                    .try_for_each(|search| search.memory(number, recent))?,
+                Part::Memory(recent) => memory::search(&mut searches, number, recent)?,
                 Part::Disk(live) => disk(&mut searches, number, live)?,
             }
         }
@@ -71,8 +69,8 @@ pub(crate) fn search(view: &View, queries: &[Query], stop: &dyn Fn() -> bool) ->
     Ok(found)
 }
 
-/// Asks a segment. Queries that need the scores of all its rows share one pass over them: a row comes from memory once, and
-/// is scored for each.
+/// Asks a segment. Queries that need the scores of all its rows share one pass over them, and so do those that need the same
+/// codes: a row comes from memory once, and is scored for each.
 fn disk(searches: &mut [Search<'_>], part: u32, live: &Live) -> Result<(), SearchError> {
     let Some(first) = searches.first() else {
         return Ok(());
@@ -81,12 +79,15 @@ fn disk(searches: &mut [Search<'_>], part: u32, live: &Live) -> Result<(), Searc
     let Some(file) = live.segment.vector(&field.name).filter(|file| file.is_of(field)) else {
         return Ok(());
     };
-    let mut exhaustive = Vec::new();
+    let (mut exhaustive, mut coded) = (Vec::new(), Vec::new());
     for search in searches {
-        if search.disk(part, live, file)? {
-            exhaustive.push(search);
+        match search.disk(part, live, file)? {
+            Left::Nothing => {}
+            Left::Codes(codes) => coded.push((search, codes)),
+            Left::Rows => exhaustive.push(search),
         }
     }
+    named::scan_codes(part, coded)?;
     if exhaustive.is_empty() {
         return Ok(());
     }
@@ -131,18 +132,21 @@ impl<'a> Search<'a> {
 }
 
 impl Search<'_> {
-    /// Names or scores what a segment has for this query. True: the scores of all its rows are wanted, without a filter.
-    fn disk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<bool, SearchError> {
+    /// Names or scores what a segment has for this query, but for what is better done for many at once.
+    fn disk(&mut self, part: u32, live: &Live, file: &VectorFile) -> Result<Left, SearchError> {
         if let Some(coarse) = self.coarse(file) {
-            match self.passing(live, file)? {
-                Passing::All => self.name(part, &coarse, live, file, None)?,
-                Passing::Places(places) => self.name(part, &coarse, live, file, Some(&places))?,
-                Passing::Doubtful(known) => self.filter_disk(part, live, file, known)?,
-            }
-            return Ok(false);
+            let passing = match self.passing(live, file)? {
+                Passing::All => None,
+                Passing::Places(places) => Some(places),
+                Passing::Doubtful(known) => {
+                    self.filter_disk(part, live, file, known)?;
+                    return Ok(Left::Nothing);
+                }
+            };
+            return Ok(self.name(part, coarse, live, file, passing));
         }
         let Some(filter) = &self.filter else {
-            return Ok(true);
+            return Ok(Left::Rows);
         };
         if let Some(rows) = live.segment.filters.get(&self.query.filter) {
             self.score_rows(part, live, file, &rows)?;
@@ -150,7 +154,7 @@ impl Search<'_> {
             let known = filter.known(&live.segment, self.stop)?;
             self.filter_disk(part, live, file, known)?;
         }
-        Ok(false)
+        Ok(Left::Nothing)
     }
 
     /// Scores all rows of a segment; `admitted` gets the live ones that may enter the k best.

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use granum_model::{Dense, Distance, VectorField, VectorKind};
 
 use super::estimate::Estimator;
+use super::places::Places;
 use super::quantize::{Factors, Quantizer, Scratch};
-use super::seek::{self, Named, Rows, Scan};
+use super::seek::{self, Rows, Scan};
 use crate::options::{Builder, Options};
 use crate::simd;
 use crate::simd::codes::CodeKernel;
@@ -118,11 +119,11 @@ impl<'a> Chunks<'a> {
     }
 
     /// As [`Coarse::scan`](super::Coarse::scan).
-    pub fn scan(&self, wanted: &Scan<'_>, named: &mut Vec<Named>) -> Option<u64> {
+    pub fn scan(&self, among: Option<&Places>, scans: &mut [Scan<'_>], stop: &dyn Fn() -> bool) -> Option<u64> {
         let Some(first) = self.chunks.first() else {
             return Some(0);
         };
-        seek::scan(self, &first.coder.quantizer, wanted, named)
+        seek::scan(self, &first.coder.quantizer, among, scans, stop)
     }
 }
 

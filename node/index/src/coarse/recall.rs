@@ -101,16 +101,11 @@ fn ask(
             coarse.walk(query, (width as usize, K), None, is_other, |_| {}, &mut named);
         }
         None => {
-            let wanted = Scan {
-                query,
-                among: None,
-                // Of the K + 1 best of all, at least K are others.
-                k: K + 1,
-                deviations: DEVIATIONS,
-                floor: f32::NEG_INFINITY,
-                stop: &|| false,
-            };
-            coarse.scan(&wanted, &mut named);
+            // Of the K + 1 best of all, at least K are others.
+            let mut scans = [Scan::new(query, K + 1, DEVIATIONS, f32::NEG_INFINITY)];
+            coarse.scan(None, &mut scans, &|| false);
+            let [scan] = scans;
+            named = scan.into_named();
             named.retain(|named| is_other(named.place));
         }
     }

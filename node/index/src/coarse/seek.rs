@@ -33,33 +33,69 @@ pub(crate) struct Named {
     pub interval: ScoreInterval,
 }
 
-/// What a scan is to find.
+/// A scan of codes for one query: what it is to find, and what it has named so far.
 pub(crate) struct Scan<'a> {
-    /// What is near, in components.
-    pub query: &'a [f32],
-    /// `None`: all places.
-    pub among: Option<&'a Places>,
-    /// Places that may be among so many best.
-    pub k: usize,
-    /// Scores lie within so many standard deviations of their estimates.
-    pub deviations: f32,
+    query: &'a [f32],
+    k: usize,
+    deviations: f32,
     /// What certainly scores less is not wanted.
-    pub floor: f32,
-    /// Asked now and then whether to give up.
-    pub stop: &'a dyn Fn() -> bool,
+    floor: f32,
+    /// Lower ends of the k best intervals, the least on top.
+    best: BinaryHeap<Reverse<Ordered>>,
+    named: Vec<Named>,
+}
+
+impl<'a> Scan<'a> {
+    /// Names places that may be among the `k` best, given that scores lie within so many standard deviations of their
+    /// estimates, and that score `floor` at least.
+    pub fn new(query: &'a [f32], k: usize, deviations: f32, floor: f32) -> Scan<'a> {
+        Scan {
+            query,
+            k,
+            deviations,
+            floor,
+            best: BinaryHeap::new(),
+            named: Vec::new(),
+        }
+    }
+
+    /// What may be among the best.
+    pub fn into_named(mut self) -> Vec<Named> {
+        self.named.retain(|named| named.interval.upper() >= self.floor);
+        self.named
+    }
+
+    fn offer(&mut self, place: u32, interval: ScoreInterval) {
+        if interval.upper() < self.floor {
+            return;
+        }
+        self.named.push(Named { place, interval });
+        if self.best.len() < self.k {
+            self.best.push(Reverse(Ordered(interval.lower())));
+        } else if let Some(mut least) = self.best.peek_mut()
+            && least.0.0 < interval.lower()
+        {
+            *least = Reverse(Ordered(interval.lower()));
+        }
+        if self.best.len() == self.k
+            && let Some(least) = self.best.peek()
+        {
+            self.floor = self.floor.max(least.0.0);
+        }
+    }
 }
 
 /// A thread's memory for searches.
 #[derive(Default)]
 struct Seeker {
-    estimator: Estimator,
+    /// One a query that is under way; walks use the first.
+    estimators: Vec<Estimator>,
     walker: Walker,
     candidates: Vec<(f32, u32)>,
     tile: Vec<u32>,
     next_tile: Vec<u32>,
     scores: Vec<f32>,
     good: Vec<u32>,
-    best: BinaryHeap<Reverse<Ordered>>,
 }
 
 thread_local! {
@@ -139,11 +175,15 @@ impl Coarse {
         let (rows, graph) = (self.loaded()?, self.graph.as_ref()?);
         SEEKER.with_borrow_mut(|seeker| {
             let Seeker {
-                estimator,
+                estimators,
                 walker,
                 candidates,
                 ..
             } = seeker;
+            if estimators.is_empty() {
+                estimators.push(Estimator::default());
+            }
+            let estimator = &mut estimators[0];
             estimator.prepare(self.codes.quantizer(), query);
             let coded = Coded {
                 rows,
@@ -177,10 +217,10 @@ impl Coarse {
         })
     }
 
-    /// Scores places by their codes and adds to `named` those that `wanted` may be. Returns how many were scored; `None`: the
-    /// codes are damaged, or `stop` said so.
-    pub fn scan(&self, wanted: &Scan<'_>, named: &mut Vec<Named>) -> Option<u64> {
-        scan(self.loaded()?, self.codes.quantizer(), wanted, named)
+    /// Scores places by their codes, for several queries at once. `among`: `None` is all places. `stop` is asked now and then
+    /// whether to give up. Returns how many places were scored, each for all; `None`: the codes are damaged, or `stop` said so.
+    pub fn scan(&self, among: Option<&Places>, scans: &mut [Scan<'_>], stop: &dyn Fn() -> bool) -> Option<u64> {
+        scan(self.loaded()?, self.codes.quantizer(), among, scans, stop)
     }
 }
 
@@ -198,31 +238,29 @@ pub(super) trait Rows {
     fn expect(&self, place: u32);
 }
 
-/// See [`Coarse::scan`].
-pub(super) fn scan(rows: &impl Rows, quantizer: &Quantizer, wanted: &Scan<'_>, named: &mut Vec<Named>) -> Option<u64> {
-    let Scan {
-        query,
-        among,
-        k,
-        deviations,
-        mut floor,
-        stop,
-    } = *wanted;
+/// See [`Coarse::scan`]. A tile of codes comes from memory once and is scored for each query while it is near.
+pub(super) fn scan(
+    rows: &impl Rows,
+    quantizer: &Quantizer,
+    among: Option<&Places>,
+    scans: &mut [Scan<'_>],
+    stop: &dyn Fn() -> bool,
+) -> Option<u64> {
     SEEKER.with_borrow_mut(|seeker| {
         let Seeker {
-            estimator,
-            best,
+            estimators,
             tile,
             next_tile,
             scores,
             good,
             ..
         } = seeker;
-        estimator.prepare(quantizer, query);
-        best.clear();
-        let widest = deviations * estimator.widest(rows.largest());
-        let (mut scored, first) = (0, named.len());
-        let mut next_stop = 0;
+        estimators.resize_with(estimators.len().max(scans.len()), Estimator::default);
+        for (estimator, scan) in estimators.iter_mut().zip(&*scans) {
+            estimator.prepare(quantizer, scan.query);
+        }
+        let largest = rows.largest();
+        let (mut scored, mut next_stop) = (0, 0);
         let mut blocks = Blocks::new(rows.places(), among);
         let mut take = |tile: &mut Vec<u32>| {
             blocks.next(TILE, tile);
@@ -240,40 +278,17 @@ pub(super) fn scan(rows: &impl Rows, quantizer: &Quantizer, wanted: &Scan<'_>, n
             }
             scored += tile.len() as u64;
             scores.resize(tile.len(), 0.0);
-            rows.score(estimator, tile, scores);
-            // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
-            simd::above(scores, (estimator.inward(floor) - widest).next_down(), good);
-            for (score, place) in good.iter().map(|at| (&scores[*at as usize], &tile[*at as usize])) {
-                let interval = estimator.interval(rows.factors(*place), *score, deviations);
-                if interval.upper() < floor {
-                    continue;
-                }
-                named.push(Named {
-                    place: *place,
-                    interval,
-                });
-                if best.len() < k {
-                    best.push(Reverse(Ordered(interval.lower())));
-                } else if let Some(mut least) = best.peek_mut()
-                    && least.0.0 < interval.lower()
-                {
-                    *least = Reverse(Ordered(interval.lower()));
-                }
-                if best.len() == k
-                    && let Some(least) = best.peek()
-                {
-                    floor = floor.max(least.0.0);
+            for (estimator, scan) in estimators.iter().zip(&mut *scans) {
+                rows.score(estimator, tile, scores);
+                // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
+                let reach = scan.deviations * estimator.widest(largest);
+                simd::above(scores, (estimator.inward(scan.floor) - reach).next_down(), good);
+                for at in good.iter().map(|at| *at as usize) {
+                    let factors = rows.factors(tile[at]);
+                    scan.offer(tile[at], estimator.interval(factors, scores[at], scan.deviations));
                 }
             }
         }
-        let mut kept = first;
-        for at in first..named.len() {
-            if named[at].interval.upper() >= floor {
-                named.swap(kept, at);
-                kept += 1;
-            }
-        }
-        named.truncate(kept);
         Some(scored)
     })
 }

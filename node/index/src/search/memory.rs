@@ -13,19 +13,48 @@ use crate::metric::Probe;
 use crate::query::RowRef;
 use crate::recent::{CHUNK_ROWS, Recent};
 
+/// Asks documents in memory. Queries that codes rule rows out for share a scan of those.
+pub(super) fn search(searches: &mut [Search<'_>], part: u32, recent: &Recent) -> Result<(), SearchError> {
+    let Some(first) = searches.first() else {
+        return Ok(());
+    };
+    let (field, stop) = (first.field, first.stop);
+    let (mut coded, others): (Vec<_>, Vec<_>) = searches.iter_mut().partition(|search| search.rules_out());
+    for search in others {
+        search.score_all(part, recent, &[])?;
+    }
+    if coded.is_empty() {
+        return Ok(());
+    }
+    let (numbers, codes) = recent.coded(&field.name);
+    for search in &mut coded {
+        search.score_all(part, recent, &numbers)?;
+    }
+    if codes.is_empty() {
+        return Ok(());
+    }
+    let places = (numbers.len() * CHUNK_ROWS) as u32;
+    let place_of = |row: u32| {
+        let chunk = numbers.binary_search(&(row as usize / CHUNK_ROWS)).ok()?;
+        Some((chunk * CHUNK_ROWS) as u32 + row % CHUNK_ROWS as u32)
+    };
+    let dead = recent.dead();
+    let alive = (!dead.is_empty()).then(|| Places::all_but(places, dead.iter().filter_map(place_of)));
+    let mut scans: Vec<Scan<'_>> = coded.iter().map(|search| search.scan_of_codes()).collect();
+    let scored = Chunks::new(codes, CHUNK_ROWS).scan(alive.as_ref(), &mut scans, stop);
+    let scored = scored.ok_or(SearchError::Stopped)?;
+    let named: Vec<Vec<Named>> = scans.into_iter().map(Scan::into_named).collect();
+    for (search, named) in coded.into_iter().zip(named) {
+        search.scanned(scored);
+        search.prove_memory(part, recent, &numbers, named);
+    }
+    Ok(())
+}
+
 impl Search<'_> {
-    /// Scores what may be a hit.
-    pub(super) fn memory(&mut self, part: u32, recent: &Recent) -> Result<(), SearchError> {
-        let rules_out = self.filter.is_none() && !self.query.params.exact && matches!(self.probe, Probe::Dense { .. });
-        let (numbers, codes) = match rules_out {
-            true => recent.coded(&self.field.name),
-            false => Default::default(),
-        };
-        self.score_all(part, recent, &numbers)?;
-        if codes.is_empty() {
-            return Ok(());
-        }
-        self.scan_memory(part, recent, &numbers, &Chunks::new(codes, CHUNK_ROWS))
+    /// Whether codes may rule documents out.
+    fn rules_out(&self) -> bool {
+        self.filter.is_none() && !self.query.params.exact && matches!(self.probe, Probe::Dense { .. })
     }
 
     /// Scores every document of the chunks that are not `coded`.
@@ -51,40 +80,12 @@ impl Search<'_> {
         self.filter_memory(part, recent, candidates)
     }
 
-    /// Scores those documents of `chunks`, which have these `numbers`, that may be among the best by their codes.
-    fn scan_memory(
-        &mut self,
-        part: u32,
-        recent: &Recent,
-        numbers: &[usize],
-        chunks: &Chunks<'_>,
-    ) -> Result<(), SearchError> {
-        let Probe::Dense { query, .. } = &self.probe else {
-            unreachable!("codes are of dense vectors");
-        };
-        let place_of = |row: u32| {
-            let chunk = numbers.binary_search(&(row as usize / CHUNK_ROWS)).ok()?;
-            Some((chunk * CHUNK_ROWS) as u32 + row % CHUNK_ROWS as u32)
-        };
+    /// Scores documents that codes have named in chunks with these `numbers`.
+    fn prove_memory(&mut self, part: u32, recent: &Recent, numbers: &[usize], mut named: Vec<Named>) {
         let row_of = |place: u32| {
             let number = numbers[place as usize / CHUNK_ROWS];
             (number * CHUNK_ROWS) as u32 + place % CHUNK_ROWS as u32
         };
-        let dead = recent.dead();
-        let alive = (!dead.is_empty())
-            .then(|| Places::all_but((numbers.len() * CHUNK_ROWS) as u32, dead.iter().filter_map(place_of)));
-        let mut named: Vec<Named> = Vec::new();
-        let wanted = Scan {
-            query,
-            among: alive.as_ref(),
-            k: self.wanted(),
-            deviations: self.certificate.deviations(),
-            floor: self.best.worst(),
-            stop: self.stop,
-        };
-        let scored = chunks.scan(&wanted, &mut named);
-        self.certificate.scanned();
-        self.usage.rows_scored += scored.ok_or(SearchError::Stopped)?;
         // Best first, so that what comes later is ruled out by what is known.
         named.sort_unstable_by(|left, right| right.interval.estimate.total_cmp(&left.interval.estimate));
         for Named { place, interval } in named {
@@ -101,7 +102,6 @@ impl Search<'_> {
                 self.offer(score, document.id.clone(), RowRef { part, row });
             }
         }
-        Ok(())
     }
 }
 

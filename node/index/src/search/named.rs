@@ -46,6 +46,50 @@ mod cost {
     }
 }
 
+/// What a segment has still to be asked for a query.
+pub(super) enum Left {
+    Nothing,
+    /// The codes of some rows.
+    Codes(Codes),
+    /// The score of every row.
+    Rows,
+}
+
+/// Codes to be scanned.
+pub(super) struct Codes {
+    coarse: Arc<Coarse>,
+    /// `None`: of all places.
+    among: Option<Arc<Places>>,
+}
+
+impl Codes {
+    fn is_same(&self, other: &Codes) -> bool {
+        let address = |codes: &Codes| (Arc::as_ptr(&codes.coarse), codes.among.as_ref().map(Arc::as_ptr));
+        address(self) == address(other)
+    }
+}
+
+/// Scans codes of a segment, each once for all queries that ask for the same.
+pub(super) fn scan_codes(part: u32, mut asked: Vec<(&mut Search<'_>, Codes)>) -> Result<(), SearchError> {
+    while let Some((search, codes)) = asked.pop() {
+        let (mut together, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, own)| own.is_same(&codes));
+        asked = others;
+        let Codes { coarse, among } = codes;
+        let stop = search.stop;
+        let mut searches: Vec<&mut Search<'_>> = together.drain(..).map(|(search, _)| search).collect();
+        searches.push(search);
+        let mut scans: Vec<Scan<'_>> = searches.iter().map(|search| search.scan_of_codes()).collect();
+        let scored = coarse.scan(among.as_deref(), &mut scans, stop);
+        let scored = scored.ok_or(SearchError::Stopped)?;
+        let named: Vec<Vec<Named>> = scans.into_iter().map(Scan::into_named).collect();
+        for (search, named) in searches.into_iter().zip(named) {
+            search.scanned(scored);
+            search.claim(part, named);
+        }
+    }
+    Ok(())
+}
+
 /// Documents that a filter is evaluated on before rows are scored; where more are in doubt, scores come first.
 const DOUBTFUL_MAX: u64 = 256;
 
@@ -100,30 +144,50 @@ impl Search<'_> {
         coarse.as_ref().filter(|coarse| is_wanted && coarse.is_sound()).cloned()
     }
 
-    /// Names candidates of a segment by codes, among the places that pass.
+    /// Names candidates of a segment along its graph, among the places that pass; or says which codes are to be scanned.
     pub(super) fn name(
         &mut self,
         part: u32,
-        coarse: &Coarse,
+        coarse: Arc<Coarse>,
         live: &Live,
         file: &VectorFile,
-        passing: Option<&Places>,
-    ) -> Result<(), SearchError> {
-        let probe = self.probe.clone();
-        let Probe::Dense { query, .. } = &probe else {
-            unreachable!("codes are of dense vectors");
-        };
+        passing: Option<Arc<Places>>,
+    ) -> Left {
         let ground = Ground {
-            coarse,
+            coarse: &coarse,
             live,
             file,
-            passing,
+            passing: passing.as_deref(),
         };
-        let mut named = Vec::new();
-        self.run(self.plan(&ground), &ground, query, &mut named)?;
+        let plan = self.plan(&ground);
+        if let Some(named) = self.walk(plan, &ground) {
+            self.certificate.walked();
+            self.claim(part, named);
+            return Left::Nothing;
+        }
+        let has_dead = passing.is_none() && !live.dead.is_empty();
+        let among = passing.or_else(|| has_dead.then(|| self.alive(live, file)));
+        Left::Codes(Codes { coarse, among })
+    }
+
+    /// Takes candidates of a part.
+    fn claim(&mut self, part: u32, named: Vec<Named>) {
         let claim = |Named { place, interval }| Claim::estimated(RowRef { part, row: place }, interval);
         self.named.extend(named.into_iter().map(claim));
-        Ok(())
+    }
+
+    /// The scan of codes that this query asks for.
+    pub(super) fn scan_of_codes(&self) -> Scan<'_> {
+        let Probe::Dense { query, .. } = &self.probe else {
+            unreachable!("codes are of dense vectors");
+        };
+        Scan::new(query, self.wanted(), self.certificate.deviations(), self.best.worst())
+    }
+
+    /// Rows were left out by the bounds of their codes, of so many that were scored.
+    pub(super) fn scanned(&mut self, scored: u64) {
+        self.certificate.scanned();
+        self.usage.rows_scored += scored;
     }
 
     /// Which places of live rows pass the filter, if that is known or can be told from few documents.
@@ -180,49 +244,30 @@ impl Search<'_> {
         }
     }
 
-    fn run(
-        &mut self,
-        plan: Plan,
-        ground: &Ground<'_>,
-        query: &[f32],
-        named: &mut Vec<Named>,
-    ) -> Result<(), SearchError> {
+    /// Candidates along the graph; `None`: the plan is a scan, or the walk met too few hits.
+    fn walk(&mut self, plan: Plan, ground: &Ground<'_>) -> Option<Vec<Named>> {
         let Ground {
             coarse,
             live,
             file,
             passing,
         } = *ground;
+        let Probe::Dense { query, .. } = &self.probe else {
+            unreachable!("codes are of dense vectors");
+        };
+        let (k, mut named) = (self.wanted(), Vec::new());
         let is_hit = |place: u32| ground.is_hit(place);
         let everywhere = live.dead.is_empty() && passing.is_none();
         let expect = |place| file.expect(u64::from(place));
-        let k = self.wanted();
-        let walked = match plan {
-            Plan::Walk { width } if everywhere => coarse.walk(query, (width, k), None, |_| true, expect, named),
-            Plan::Walk { width } => coarse.walk(query, (width, k), None, is_hit, expect, named),
-            Plan::WalkPassing { width } => coarse.walk(query, (width, k), passing, is_hit, expect, named),
+        let scored = match plan {
+            Plan::Walk { width } if everywhere => coarse.walk(query, (width, k), None, |_| true, expect, &mut named),
+            Plan::Walk { width } => coarse.walk(query, (width, k), None, is_hit, expect, &mut named),
+            Plan::WalkPassing { width } => coarse.walk(query, (width, k), passing, is_hit, expect, &mut named),
             Plan::Scan => None,
         };
-        self.usage.rows_scored += walked.unwrap_or(0);
-        if walked.is_some() && named.len() as u64 >= ground.hits().min(k as u64) {
-            self.certificate.walked();
-            return Ok(());
-        }
-        named.clear();
-        let alive = (passing.is_none() && !everywhere).then(|| self.alive(live, file));
-        let among = passing.or(alive.as_deref());
-        let wanted = Scan {
-            query,
-            among,
-            k,
-            deviations: self.certificate.deviations(),
-            floor: self.best.worst(),
-            stop: self.stop,
-        };
-        let scored = coarse.scan(&wanted, named);
-        self.certificate.scanned();
-        self.usage.rows_scored += scored.ok_or(SearchError::Stopped)?;
-        Ok(())
+        self.usage.rows_scored += scored.unwrap_or(0);
+        let is_enough = scored.is_some() && named.len() as u64 >= ground.hits().min(k as u64);
+        is_enough.then_some(named)
     }
 
     /// Places of all live rows: remembered as those that pass the filter that asks for nothing.
