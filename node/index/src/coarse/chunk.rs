@@ -12,8 +12,8 @@ use super::places::Places;
 use super::quantize::{Factors, Quantizer, Scratch};
 use super::seek::{self, Rows, Scan};
 use crate::options::{Builder, Options};
-use crate::simd;
 use crate::simd::codes::CodeKernel;
+use crate::simd::{self, Beside};
 
 /// Vectors of fewer dimensions get no codes: the rows themselves are scored as fast.
 const DIMENSION_MIN: u32 = 64;
@@ -157,9 +157,12 @@ impl Rows for Chunks<'_> {
                 .coder
                 .kernel
                 .gather(&estimator.query, &chunk.codes, &rows, &mut sums);
-            let norms = quantizer.has_lengths().then_some(&*chunk.norms);
+            let beside = match quantizer.has_lengths() {
+                true => Beside::Norms(&chunk.norms),
+                false => Beside::Nothing,
+            };
             let scores = &mut scores[done..][..rows.len()];
-            simd::finish(&sums, &rows, &chunk.scales, norms, estimator.line(), scores);
+            simd::finish(&sums, &rows, &chunk.scales, beside, estimator.line(), scores);
             done += rows.len();
         }
     }
@@ -170,6 +173,7 @@ impl Rows for Chunks<'_> {
             scale: chunk.scales[row],
             norm: chunk.norms[row],
             error: chunk.errors[row],
+            offset: 0.0,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The codes of a segment's dense vector: a file of their own, read whole into the page cache and scored where they lie.
 //!
 //! Sections: 0 what made them (bits u32, quantizer version u32, seed u64, the centroid in version 1) · 1 codes, a row a place · 2 scales, 3 norms,
-//! 4 errors, an f32 a place each: scales are read with each code, the others for candidates only. The footer's
+//! 4 errors and, of products about a centroid, 5 offsets, an f32 a place each: scales, and offsets or Euclid's norms, are read
+//! with each code, the others for candidates only. The footer's
 //! fingerprint is the checksum table's digest of the vector file: codes of other values are not used.
 //!
 //! The same rows and quantizer give the same codes. So those of a merged segment are copied from its sources' where they
@@ -29,6 +30,7 @@ const CODES: usize = 1;
 const SCALES: usize = 2;
 const NORMS: usize = 3;
 const ERRORS: usize = 4;
+const OFFSETS: usize = 5;
 const MAKER_BYTES: u64 = 16;
 /// Quantizer versions: without a centroid, and with one.
 const PLAIN: u32 = 0;
@@ -123,11 +125,14 @@ pub(super) fn write(
         writer.write(codes)?;
         pace.step(codes.len())?;
     }
-    for factor in [
+    let factors = [
         |factors: &Factors| factors.scale,
         |factors: &Factors| factors.norm,
         |factors: &Factors| factors.error,
-    ] {
+        |factors: &Factors| factors.offset,
+    ];
+    let kept = factors.len() - usize::from(!quantizer.has_offsets());
+    for factor in &factors[..kept] {
         writer.section()?;
         let factors: Vec<f32> = encoded.factors.iter().map(factor).collect();
         for bytes in simd::bytes_of_floats(&factors).chunks(WRITE_BYTES) {
@@ -150,8 +155,8 @@ pub(super) fn write(
 pub(super) struct Coded<'a> {
     row_bytes: usize,
     codes: &'a [u8],
-    /// Scales, norms, errors.
-    factors: [&'a [f32]; 3],
+    /// Scales, norms, errors; offsets, or nothing.
+    factors: [&'a [f32]; 4],
 }
 
 impl Coded<'_> {
@@ -162,8 +167,14 @@ impl Coded<'_> {
 
     /// What stands beside it.
     pub fn factors(&self, place: u32) -> Factors {
-        let [scale, norm, error] = self.factors.map(|factors| factors[place as usize]);
-        Factors { scale, norm, error }
+        let factor = |factors: &[f32]| factors.get(place as usize).copied().unwrap_or_default();
+        let [scale, norm, error, offset] = self.factors.map(factor);
+        Factors {
+            scale,
+            norm,
+            error,
+            offset,
+        }
     }
 }
 
@@ -222,7 +233,8 @@ impl Codes {
         let is_whole = file.section_bytes(CODES) == rows * quantizer.row_bytes() as u64
             && [SCALES, NORMS, ERRORS]
                 .into_iter()
-                .all(|section| file.section_bytes(section) == rows * 4);
+                .all(|section| file.section_bytes(section) == rows * 4)
+            && file.section_bytes(OFFSETS) == rows * 4 * u64::from(quantizer.has_offsets());
         if !is_whole {
             return Err(file.malformed("not a code and factors a place").into());
         }
@@ -241,7 +253,7 @@ impl Codes {
     /// Checks every page, and that factors are numbers.
     pub fn check(&self) -> Result<(), ReadError> {
         self.file.check_all()?;
-        for section in [SCALES, NORMS, ERRORS] {
+        for section in [SCALES, NORMS, ERRORS, OFFSETS] {
             let numbers = simd::numbers(self.file.section(section)?);
             if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
                 return Err(self.file.malformed(format!("factor {at} is {}", numbers[at])));
@@ -257,21 +269,22 @@ impl Codes {
 
     /// All codes and factors.
     pub(super) fn coded(&self) -> Result<Coded<'_>, ReadError> {
-        let [codes, scales, norms, errors] = self.pieces()?;
+        let [codes, scales, norms, errors, offsets] = self.pieces()?;
         Ok(Coded {
             row_bytes: self.quantizer.row_bytes(),
             codes,
-            factors: [scales, norms, errors].map(simd::numbers),
+            factors: [scales, norms, errors, offsets].map(simd::numbers),
         })
     }
 
-    /// Codes, scales, norms and errors: what a search keeps in memory.
-    pub(super) fn pieces(&self) -> Result<[&[u8]; 4], ReadError> {
+    /// Codes, scales, norms, errors and offsets, which may be none: what a search keeps in memory.
+    pub(super) fn pieces(&self) -> Result<[&[u8]; 5], ReadError> {
         Ok([
             self.file.section(CODES)?,
             self.file.section(SCALES)?,
             self.file.section(NORMS)?,
             self.file.section(ERRORS)?,
+            self.file.section(OFFSETS)?,
         ])
     }
 }

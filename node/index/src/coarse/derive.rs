@@ -103,7 +103,7 @@ pub(crate) fn derive(
     present: &Present,
     executor: &dyn Executor,
 ) -> Result<(), BuildError> {
-    let VectorKind::Dense { .. } = vectors.kind() else {
+    let VectorKind::Dense { dimension } = vectors.kind() else {
         return Ok(());
     };
     if missing.codes {
@@ -114,10 +114,7 @@ pub(crate) fn derive(
     if missing.graph && !has_graph() {
         let links = match options.builder {
             Builder::HnswRs => build::link(vectors, executor)?,
-            _ => {
-                let codes = Codes::open(directory, segment, vectors)?;
-                linked(vectors, codes.quantizer(), &present.origins, executor)?
-            }
+            _ => linked(vectors, dimension as usize, options, &present.origins, executor)?,
         };
         write_graph(directory, segment, vectors, &links, executor)?;
     }
@@ -155,7 +152,8 @@ fn write_codes(
     };
     let seed = seed(vectors.name(), options);
     let plain = Quantizer::new(dimension as usize, options.bits, vectors.distance(), seed);
-    let quantizer = plain.about(Centroid::of(vectors, &present.centroid)?);
+    let centroid = Centroid::of(vectors, &plain, &present.centroid)?;
+    let quantizer = plain.about(centroid);
     let encoded = encode(vectors, &quantizer, &present.origins, executor)?;
     let pace = |bytes| executor.pace(bytes);
     let written = codes::write(directory, segment, vectors, &quantizer, &encoded, &mut Pace::new(&pace));
@@ -208,11 +206,12 @@ pub(super) fn seed(name: &str, options: Options) -> u64 {
 /// Links by our own builder.
 fn linked(
     vectors: &VectorFile,
-    quantizer: &Quantizer,
+    dimension: usize,
+    options: Options,
     origins: &[Origin],
     executor: &dyn Executor,
 ) -> Result<Links, BuildError> {
-    let space = Space::new(vectors, quantizer, executor)?;
+    let space = Space::new(vectors, dimension, seed(vectors.name(), options), executor)?;
     let rows = space.rows() as usize;
     let row = |row: usize| space.decoded(row as u32);
     let entries = cluster::medoids(rows, cluster::entries(rows), GRAPH_SEED, &row, executor)?;

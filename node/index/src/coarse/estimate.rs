@@ -22,7 +22,7 @@ pub(crate) const DEVIATIONS: f32 = 2.5;
 pub(crate) struct Estimator {
     /// Rotated and rounded, as many as padded dimensions.
     pub query: Vec<i8>,
-    /// Score = `constant + scale * (step * sum + shift)`, less the row's squared length for Euclid.
+    /// Score = `constant + scale * (step * sum + shift)`, less the row's squared length or with its offset.
     constant: f32,
     step: f32,
     shift: f32,
@@ -45,13 +45,8 @@ impl Estimator {
         self.ready = Some(quantizer.maker());
         self.asked.clear();
         self.asked.extend_from_slice(query);
-        let is_product = matches!(quantizer.distance, Distance::Cosine | Distance::Dot);
-        // A product with the centroid is the same for all rows; a distance is one of residuals.
-        let query = match is_product {
-            true => query,
-            false => quantizer.centroid.residual(query, &mut self.residual),
-        };
-        quantizer.rotation.rotate(query, &mut self.rotated);
+        let residual = quantizer.centroid.residual(query, &mut self.residual);
+        quantizer.rotation.rotate(residual, &mut self.rotated);
         let rotated = &self.rotated;
         let (squared, largest) = simd::squares_and_largest(rotated);
         self.step = if largest > 0.0 { largest / LEVELS } else { 1.0 };
@@ -63,7 +58,7 @@ impl Estimator {
         self.per_product = quantizer.per_product();
         self.distance = Some(quantizer.distance);
         self.constant = match quantizer.centroid.components() {
-            _ if !is_product => -squared,
+            _ if quantizer.has_lengths() => -squared,
             Some(centroid) => simd::dot(query, centroid),
             None => 0.0,
         };
@@ -133,7 +128,7 @@ impl Estimator {
         } else {
             factors.norm * factors.norm
         };
-        let product = (score - self.constant + length) / self.per_product;
+        let product = (score - self.constant - factors.offset + length) / self.per_product;
         // The cosine is an estimate too: the bound must not shrink because this one happens to be large.
         let sigma = factors.error / (self.per_product * factors.norm);
         let cosine = ((product / lengths).abs().min(1.0) - doubt * sigma).max(0.0);

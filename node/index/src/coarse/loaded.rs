@@ -7,14 +7,15 @@ use super::quantize::Factors;
 use super::seek::Rows;
 use crate::error::OpenError;
 use crate::fine::Resident;
-use crate::simd;
 use crate::simd::codes::CodeKernel;
+use crate::simd::{self, Beside};
 
 const CODES: usize = 0;
 const SCALES: usize = 1;
 const NORMS: usize = 2;
 const ERRORS: usize = 3;
-const LINKS: usize = 4;
+const OFFSETS: usize = 4;
+const LINKS: usize = 5;
 
 /// Invariants: a code, factors and, if there is a graph, `degree` links a place; every link leads to a place or nowhere.
 pub(super) struct Loaded {
@@ -22,6 +23,7 @@ pub(super) struct Loaded {
     kernel: CodeKernel,
     degree: usize,
     has_lengths: bool,
+    has_offsets: bool,
     places: u32,
     largest: Factors,
 }
@@ -31,17 +33,19 @@ impl Loaded {
     pub fn new(codes: &Codes, graph: Option<&Graph>) -> Result<Loaded, OpenError> {
         codes.check()?;
         graph.map_or(Ok(()), Graph::check)?;
-        let [rows, scales, norms, errors] = codes.pieces()?;
+        let [rows, scales, norms, errors, offsets] = codes.pieces()?;
         let links = graph.map_or(Ok(&[][..]), Graph::piece)?;
-        let memory = Resident::copy(&[rows, scales, norms, errors, links]).map_err(|source| OpenError::Io {
-            file: "codes".into(),
-            source,
-        })?;
+        let memory =
+            Resident::copy(&[rows, scales, norms, errors, offsets, links]).map_err(|source| OpenError::Io {
+                file: "codes".into(),
+                source,
+            })?;
         let mut own = Loaded {
             memory,
             kernel: codes.kernel(),
             degree: graph.map_or(0, Graph::degree),
             has_lengths: codes.quantizer().has_lengths(),
+            has_offsets: codes.quantizer().has_offsets(),
             places: (scales.len() / 4) as u32,
             largest: Factors::default(),
         };
@@ -85,22 +89,29 @@ impl Rows for Loaded {
     fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]) {
         const TILE: usize = 64;
         let scales = simd::numbers(self.memory.piece(SCALES));
-        let norms = self.has_lengths.then(|| simd::numbers(self.memory.piece(NORMS)));
+        let table = |piece| simd::numbers(self.memory.piece(piece));
+        let beside = match (self.has_lengths, self.has_offsets) {
+            (true, _) => Beside::Norms(table(NORMS)),
+            (false, true) => Beside::Offsets(table(OFFSETS)),
+            (false, false) => Beside::Nothing,
+        };
         let mut sums = [0; TILE];
         for (places, scores) in places.chunks(TILE).zip(scores.chunks_mut(TILE)) {
             let sums = &mut sums[..places.len()];
             self.kernel
                 .gather(&estimator.query, self.memory.piece(CODES), places, sums);
-            simd::finish(sums, places, scales, norms, estimator.line(), scores);
+            simd::finish(sums, places, scales, beside, estimator.line(), scores);
         }
     }
 
     fn factors(&self, place: u32) -> Factors {
-        let factor = |piece| simd::numbers(self.memory.piece(piece))[place as usize];
+        let table = |piece| simd::numbers(self.memory.piece(piece));
+        let factor = |piece| table(piece)[place as usize];
         Factors {
             scale: factor(SCALES),
             norm: factor(NORMS),
             error: factor(ERRORS),
+            offset: table(OFFSETS).get(place as usize).copied().unwrap_or_default(),
         }
     }
 

@@ -30,8 +30,8 @@ pub(crate) struct Quantizer {
     pub centroid: Centroid,
 }
 
-/// What is kept of a row beside its code. Scores of a query `q`: `constant(q) + scale * <x, rotated q>`, less `norm^2` for
-/// Euclid.
+/// What is kept of a row beside its code. Scores of a query `q`: `constant(q) + scale * <x, rotated (q - c)>`, less `norm^2` for
+/// Euclid, and `offset` for products: `<o, q> = <c, q> + <r, c> + <r, q - c>`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Factors {
     /// Score units per unit of `<x, q>`.
@@ -40,6 +40,8 @@ pub(crate) struct Factors {
     pub norm: f32,
     /// One standard deviation of a score, per unit of the query's length, for a query at right angles.
     pub error: f32,
+    /// `<r, c>`: 0 where the centroid is, and for Euclid.
+    pub offset: f32,
 }
 
 /// Of a row so long that its numbers leave f32: its estimate says nothing, so it is read wherever it is a candidate.
@@ -47,6 +49,7 @@ const UNKNOWN: Factors = Factors {
     scale: 0.0,
     norm: 1.0,
     error: f32::MAX,
+    offset: 0.0,
 };
 
 /// Reused from row to row.
@@ -126,6 +129,10 @@ impl Quantizer {
         self.rotation.rotate(residual, &mut scratch.rotated);
         let rotated = &scratch.rotated;
         let (squared, _) = simd::squares_and_largest(rotated);
+        let offset = match self.centroid.components() {
+            Some(centroid) if self.has_offsets() => simd::dot(residual, centroid),
+            _ => 0.0,
+        };
         let (product, length) = self.round(squared, rotated, &mut scratch.grid, &mut scratch.trial);
         pack(self.bits, &scratch.grid, codes);
         let rounding = self.centroid.rounding();
@@ -134,6 +141,7 @@ impl Quantizer {
                 scale: 0.0,
                 norm: rounding,
                 error: self.per_product() * rounding,
+                offset,
             };
         }
         let excess = (squared * length / (product * product) - 1.0).max(0.0);
@@ -142,8 +150,9 @@ impl Quantizer {
             scale: self.per_product() * squared / product,
             norm: squared.sqrt().max(rounding),
             error: self.per_product() * sigma.max(rounding),
+            offset,
         };
-        let is_finite = [factors.scale, factors.norm, factors.error]
+        let is_finite = [factors.scale, factors.norm, factors.error, factors.offset]
             .iter()
             .all(|factor| factor.is_finite());
         if is_finite { factors } else { UNKNOWN }
@@ -152,6 +161,11 @@ impl Quantizer {
     /// Whether scores hold the row's squared length.
     pub fn has_lengths(&self) -> bool {
         matches!(self.distance, Distance::Euclid | Distance::Manhattan)
+    }
+
+    /// Whether scores hold the row's offset.
+    pub fn has_offsets(&self) -> bool {
+        !self.has_lengths() && self.centroid.components().is_some()
     }
 
     /// The nearest grid point in angle among a few steps: fills `grid`; returns `<r, x>` and `|x|^2`.
@@ -205,6 +219,7 @@ mod tests {
     use super::super::estimate::Estimator;
     use super::*;
     use crate::metric::squared_euclid_to_score;
+    use crate::simd::Beside;
     use crate::simd::codes::CodeKernel;
 
     /// Gaussian components, clustered so that neighbours exist; skewed lengths where the distance allows.
@@ -275,9 +290,19 @@ mod tests {
                 kernel.gather(&estimator.query, &codes, &picked, &mut sums);
                 for ((row, factors), code_sum) in rows.iter().zip(&factors).zip(sums) {
                     let mut score = [0.0];
-                    let norms = [factors.norm];
-                    let norms = quantizer.has_lengths().then_some(&norms[..]);
-                    simd::finish(&[code_sum], &[0], &[factors.scale], norms, estimator.line(), &mut score);
+                    let (norms, offsets) = ([factors.norm], [factors.offset]);
+                    let beside = match quantizer.has_lengths() {
+                        true => Beside::Norms(&norms),
+                        false => Beside::Offsets(&offsets),
+                    };
+                    simd::finish(
+                        &[code_sum],
+                        &[0],
+                        &[factors.scale],
+                        beside,
+                        estimator.line(),
+                        &mut score,
+                    );
                     let score = score[0];
                     let deviation = f64::from(estimator.deviation(*factors, score, 1.0));
                     let off = f64::from(score) - exact(distance, &query, row);

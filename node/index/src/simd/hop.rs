@@ -98,18 +98,28 @@ pub(crate) fn divide(places: &mut Vec<u32>, first: usize, passing: &[u64], out: 
     out.truncate(leave);
 }
 
-/// Turns integer sums into scores: `constant + scale * (step * sum + shift)`, less the squared norm where there are `norms`;
-/// scale and norm are those of each of `places`.
+/// What a score has beside what its row's code says; a table with a number a place.
+#[derive(Clone, Copy)]
+pub(crate) enum Beside<'a> {
+    Nothing,
+    /// Less the square of a row's norm.
+    Norms(&'a [f32]),
+    /// And a row's offset.
+    Offsets(&'a [f32]),
+}
+
+/// Turns integer sums into scores: `constant + scale * (step * sum + shift)`, and what stands `beside` that; scales, norms and
+/// offsets are those of each of `places`.
 #[inline]
 pub(crate) fn finish(
     sums: &[i32],
     places: &[u32],
     scales: &[f32],
-    norms: Option<&[f32]>,
+    beside: Beside<'_>,
     (constant, step, shift): (f32, f32, f32),
     scores: &mut [f32],
 ) {
-    let count = norms.map_or(scales.len(), |norms| norms.len().min(scales.len()));
+    let count = scales.len();
     assert!(
         sums.len() == places.len() && sums.len() == scores.len(),
         "sums, places and scores differ in number"
@@ -126,11 +136,13 @@ pub(crate) fn finish(
             *scores.get_unchecked_mut(at) = constant + scale * (step * sum + shift);
         }
     }
-    if let Some(norms) = norms {
-        for (score, place) in scores.iter_mut().zip(places) {
-            let norm = norms[*place as usize];
-            *score -= norm * norm;
+    let scored = scores.iter_mut().zip(places);
+    match beside {
+        Beside::Nothing => {}
+        Beside::Norms(norms) => {
+            scored.for_each(|(score, place)| *score -= norms[*place as usize] * norms[*place as usize])
         }
+        Beside::Offsets(offsets) => scored.for_each(|(score, place)| *score += offsets[*place as usize]),
     }
 }
 
@@ -188,10 +200,13 @@ mod tests {
     fn scores_are_finished_and_picked() {
         let mut scores = [0.0; 2];
         let (scales, line) = ([2.0, 4.0], (100.0, 0.5, 1.0));
-        finish(&[10, 20], &[1, 0], &scales, None, line, &mut scores);
+        finish(&[10, 20], &[1, 0], &scales, Beside::Nothing, line, &mut scores);
         assert_eq!(scores, [100.0 + 4.0 * 6.0, 100.0 + 2.0 * 11.0]);
-        finish(&[10, 20], &[1, 0], &scales, Some(&[1.0, 3.0]), line, &mut scores);
+        let table = [1.0, 3.0];
+        finish(&[10, 20], &[1, 0], &scales, Beside::Norms(&table), line, &mut scores);
         assert_eq!(scores, [100.0 + 4.0 * 6.0 - 9.0, 100.0 + 2.0 * 11.0 - 1.0]);
+        finish(&[10, 20], &[1, 0], &scales, Beside::Offsets(&table), line, &mut scores);
+        assert_eq!(scores, [100.0 + 4.0 * 6.0 + 3.0, 100.0 + 2.0 * 11.0 + 1.0]);
         let mut out = vec![5, 6, 7];
         above(&[1.0, 3.0, 2.0, f32::NAN], 1.5, &mut out);
         assert_eq!(out, [1, 2, 3]);

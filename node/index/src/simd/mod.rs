@@ -25,7 +25,7 @@ use granum_model::{Dense, Fine, scaled};
 pub(crate) use hadamard::hadamard;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-pub(crate) use hop::{above, divide, finish, sift, sift_passing};
+pub(crate) use hop::{Beside, above, divide, finish, sift, sift_passing};
 pub(crate) use plain::{round_to_bytes, scale, squares_and_largest, to_grid, turn};
 
 /// What is summed.

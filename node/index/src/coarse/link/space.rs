@@ -57,15 +57,15 @@ pub(super) struct Point {
 }
 
 impl Space {
-    /// Encodes all rows of a file, with rotation and centroid of `like`. Links follow Euclid's distance: between unit vectors it is that of the cosine, and for
+    /// Encodes all rows of a file. Links follow Euclid's distance: between unit vectors it is that of the cosine, and for
     /// products rows are lifted first.
-    pub fn new(vectors: &VectorFile, like: &Quantizer, executor: &dyn Executor) -> Result<Space, BuildError> {
-        let plain = Quantizer::new(like.rotation.dimension(), Bits::Eight, Distance::Dot, like.seed);
-        // Distances are those of residuals too; lengths, which products are lifted by, are not.
-        let quantizer = match vectors.distance() {
-            Distance::Dot => plain,
-            Distance::Cosine | Distance::Euclid | Distance::Manhattan => plain.about(like.centroid.clone()),
-        };
+    pub fn new(
+        vectors: &VectorFile,
+        dimension: usize,
+        seed: u64,
+        executor: &dyn Executor,
+    ) -> Result<Space, BuildError> {
+        let quantizer = Quantizer::new(dimension, Bits::Eight, Distance::Dot, seed);
         let encoded = encode(vectors, &quantizer, &[], executor)?;
         let (kernel, middle) = (
             CodeKernel::new(Bits::Eight, quantizer.rotation.padded()),
