@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use granum_index::{Builder, Document, FileRef, Index, Inline, Options, Params, Query, SegmentId, SegmentRef, Verify};
 use granum_model::{
@@ -75,17 +76,19 @@ pub fn bitmap(input: &[u8]) {
     });
 }
 
-/// Edits of codes or, where byte 0 is odd, of the vectors that codes and graph were made of.
+/// Edits of codes or, where byte 0 is odd, of the vectors that codes and graph were made of; where its second bit is set, of
+/// codes about a centroid.
 pub fn codes(input: &[u8]) {
     let Some((which, edits)) = input.split_first() else {
         return;
     };
-    derived(if which % 2 == 0 { ".codes." } else { ".vector." }, edits);
+    let ground = if which & 2 == 0 { &LARGE } else { &DISPLACED };
+    derived(ground, if which & 1 == 0 { ".codes." } else { ".vector." }, edits);
 }
 
 /// Edits of a graph.
 pub fn graph(input: &[u8]) {
-    derived(".graph.", input);
+    derived(&LARGE, ".graph.", input);
 }
 
 /// Edits of a column: byte 0 says which.
@@ -107,9 +110,9 @@ pub fn column(input: &[u8]) {
     });
 }
 
-/// Edits of one file of the segment with codes and a graph, which stay those of its vectors.
-fn derived(kind: &str, edits: &[u8]) {
-    LARGE.with(|ground| {
+/// Edits of one file of a segment with codes, and perhaps a graph, which stay those of its vectors.
+fn derived(ground: &'static LocalKey<Ground>, kind: &str, edits: &[u8]) {
+    ground.with(|ground| {
         let mut files: Vec<(&str, Vec<u8>)> = [".vector.", ".codes.", ".graph."]
             .iter()
             .filter_map(|kind| ground.files.iter().find(|(name, _)| name.contains(kind)))
@@ -137,6 +140,7 @@ fn derived(kind: &str, edits: &[u8]) {
 thread_local! {
     static SMALL: Ground = Ground::new(FEW, &[Distance::Dot, Distance::Cosine], &[], Options::default());
     static LARGE: Ground = Ground::new(MANY, &[Distance::Euclid], &[], Options { builder: Builder::Granum, ..Options::default() });
+    static DISPLACED: Ground = Ground::new(MANY, &[Distance::Dot], &[], Options { builder: Builder::Codes, ..Options::default() });
     static INDEXED: Ground = Ground::new(FEW, &[Distance::Dot], &PayloadKind::ALL, Options::default());
 }
 
@@ -252,6 +256,10 @@ fn document(schema: &Schema, number: u64) -> Document {
     let row = |size: f32| vec![angle.cos() * size, angle.sin() * size];
     let vector = |field: &VectorField| match field.kind {
         VectorKind::Dense { .. } if field.distance == Distance::Cosine => Vector::Dense(Dense::F32(row(1.0))),
+        // Products: about a point beside 0.
+        VectorKind::Dense { .. } if field.distance == Distance::Dot => {
+            Vector::Dense(Dense::F32(row(1.0).iter().map(|value| value + 3.0).collect()))
+        }
         VectorKind::Dense { .. } => Vector::Dense(Dense::F32(row(1.0 + number as f32 / 100.0))),
         VectorKind::Sparse => Vector::Sparse {
             indices: vec![number as u32, number as u32 + 9],
