@@ -66,6 +66,9 @@ pub struct Command {
     /// Threads that search; the index is built by as many as there are cores
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
+    /// Queries asked in one call; latencies are then of calls
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: u32,
     /// Share of the rows that a filter lets through, 0..1
     #[arg(long, value_name = "SHARE")]
     filter_selectivity: Option<f64>,

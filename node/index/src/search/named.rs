@@ -37,7 +37,7 @@ mod cost {
 
     /// Walks with a beam of `width`: rows scored, times what each takes, with its share of the beam.
     pub fn walk(width: f64) -> f64 {
-        (450.0 + 10.7 * width) * (16.0 + width / 45.0)
+        (270.0 + 12.5 * width) * (16.0 + width / 45.0)
     }
 
     /// The same over rows that pass: most of it looks up the links of links.

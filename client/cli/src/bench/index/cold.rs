@@ -45,7 +45,7 @@ pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, ef: u
         Ok((disk_pages - before) as f64)
     };
     let started = Instant::now();
-    let answers = measure::ask_all(&view, &asked, 1)?;
+    let answers = measure::ask_all(&view, &asked, 1, 1)?;
     let query_seconds = started.elapsed().as_secs_f64();
     let query_pages = since()?;
     drop((view, index));

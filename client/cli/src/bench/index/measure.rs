@@ -150,7 +150,7 @@ impl<'a> Bench<'a> {
         let mut answers = Vec::new();
         for _ in 0..self.command.passes {
             let started = Instant::now();
-            let pass = ask_all(&view, &asked, self.command.threads as usize)?;
+            let pass = ask_all(&view, &asked, self.command.threads as usize, self.command.batch as usize)?;
             seconds.push(started.elapsed().as_secs_f64());
             latencies.extend(pass.iter().map(|(_, micros)| *micros));
             answers = pass.into_iter().map(|(found, _)| found).collect();
@@ -161,7 +161,7 @@ impl<'a> Bench<'a> {
             verify: Verify::None,
             ..params
         };
-        let by_codes = ask_all(&view, &self.questions.all(by_codes), 1)?
+        let by_codes = ask_all(&view, &self.questions.all(by_codes), 1, 1)?
             .into_iter()
             .map(|(found, _)| found)
             .collect::<Vec<_>>();
@@ -228,35 +228,37 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Asks each query once, on so many threads; answers with their microseconds, in the order of the queries.
-pub fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<Vec<(Found, f64)>> {
-    let ask = |query: &Query| -> anyhow::Result<(Found, f64)> {
-        let started = Instant::now();
-        let found = view.search(std::slice::from_ref(query), &|| false)?.remove(0);
-        Ok((found, started.elapsed().as_secs_f64() * 1e6))
+/// Asks each query once, `batch` in a call, on so many threads; answers with the microseconds of their call, in the order of
+/// the queries.
+pub fn ask_all(view: &View, asked: &[Query], threads: usize, batch: usize) -> anyhow::Result<Vec<(Found, f64)>> {
+    /// Queries that a thread takes at a time, at least.
+    const TAKEN: usize = 16;
+    let ask = |queries: &[Query]| -> anyhow::Result<Vec<(Found, f64)>> {
+        let mut answers = Vec::with_capacity(queries.len());
+        for together in queries.chunks(batch) {
+            let started = Instant::now();
+            let found = view.search(together, &|| false)?;
+            let micros = started.elapsed().as_secs_f64() * 1e6;
+            answers.extend(found.into_iter().map(|found| (found, micros)));
+        }
+        Ok(answers)
     };
     if threads == 1 {
-        return asked.iter().map(ask).collect();
+        return ask(asked);
     }
-    /// Queries that a thread takes at a time.
-    const TAKEN: usize = 16;
+    let pieces: Vec<&[Query]> = asked.chunks(TAKEN.next_multiple_of(batch)).collect();
     let next = AtomicUsize::new(0);
-    let work = || -> anyhow::Result<Vec<(usize, (Found, f64))>> {
+    let work = || -> anyhow::Result<Vec<(usize, Vec<(Found, f64)>)>> {
         let mut answers = Vec::new();
         loop {
-            let first = next.fetch_add(TAKEN, Ordering::Relaxed);
-            let Some(taken) = asked.get(first..(first + TAKEN).min(asked.len())) else {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(piece) = pieces.get(number) else {
                 return Ok(answers);
             };
-            if taken.is_empty() {
-                return Ok(answers);
-            }
-            for (at, query) in (first..).zip(taken) {
-                answers.push((at, ask(query)?));
-            }
+            answers.push((number, ask(piece)?));
         }
     };
-    let mut answers = std::thread::scope(|scope| -> anyhow::Result<Vec<(usize, (Found, f64))>> {
+    let mut answers = std::thread::scope(|scope| -> anyhow::Result<Vec<(usize, Vec<(Found, f64)>)>> {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut all = Vec::new();
         for worker in workers {
@@ -264,8 +266,8 @@ pub fn ask_all(view: &View, asked: &[Query], threads: usize) -> anyhow::Result<V
         }
         Ok(all)
     })?;
-    answers.sort_by_key(|(at, _)| *at);
-    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    answers.sort_by_key(|(number, _)| *number);
+    Ok(answers.into_iter().flat_map(|(_, answers)| answers).collect())
 }
 
 /// Filters that let so large a share of the rows through, and which of them each query asks with.
