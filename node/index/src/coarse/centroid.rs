@@ -254,7 +254,7 @@ mod tests {
         for distance in [Distance::Cosine, Distance::Dot, Distance::Euclid] {
             let mut sealed = Sealed::new(distance);
             sealed.seal(ROWS, |number| beside(&common, number));
-            // Rows that are their own mean, but for rounding.
+            // Rows that are their own mean, but for rounding; the query is one of them once.
             sealed.seal(ROWS / 2, |_| direction(1_000_000));
             for number in 0..50 {
                 for query in [beside(&common, 5_000 + number), direction(1_000_000 + number)] {

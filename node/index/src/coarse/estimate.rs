@@ -27,6 +27,8 @@ pub(crate) struct Estimator {
     step: f32,
     shift: f32,
     norm: f32,
+    /// What the arithmetic with a centroid may round away.
+    slack: f32,
     per_product: f32,
     distance: Option<Distance>,
     rotated: Vec<f32>,
@@ -56,6 +58,7 @@ impl Estimator {
         self.shift = -self.step * quantizer.middle() * sum as f32;
         self.norm = squared.sqrt();
         self.per_product = quantizer.per_product();
+        self.slack = self.per_product * quantizer.centroid.rounding() * simd::dot(query, query).sqrt();
         self.distance = Some(quantizer.distance);
         self.constant = match quantizer.centroid.components() {
             _ if quantizer.has_lengths() => -squared,
@@ -105,7 +108,7 @@ impl Estimator {
             largest.error * self.norm,
             self.per_product * self.step * ROUNDING * largest.norm,
         );
-        (code * code + rounding * rounding).sqrt()
+        (code * code + rounding * rounding).sqrt() + self.slack
     }
 
     /// An exact score in the units of estimated ones.
@@ -121,7 +124,7 @@ impl Estimator {
     pub fn deviation(&self, factors: Factors, score: f32, doubt: f32) -> f32 {
         let lengths = factors.norm * self.norm;
         if lengths <= 0.0 {
-            return 0.0;
+            return self.slack;
         }
         let length = if self.per_product == 1.0 {
             0.0
@@ -134,6 +137,6 @@ impl Estimator {
         let cosine = ((product / lengths).abs().min(1.0) - doubt * sigma).max(0.0);
         let code = factors.error * self.norm * (1.0 - cosine * cosine).sqrt();
         let rounding = self.per_product * self.step * ROUNDING * factors.norm;
-        (code * code + rounding * rounding).sqrt()
+        (code * code + rounding * rounding).sqrt() + self.slack
     }
 }

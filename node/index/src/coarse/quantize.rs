@@ -135,21 +135,18 @@ impl Quantizer {
         };
         let (product, length) = self.round(squared, rotated, &mut scratch.grid, &mut scratch.trial);
         pack(self.bits, &scratch.grid, codes);
-        let rounding = self.centroid.rounding();
         if squared <= 0.0 || product <= 0.0 {
             return Factors {
-                scale: 0.0,
-                norm: rounding,
-                error: self.per_product() * rounding,
                 offset,
+                ..Factors::default()
             };
         }
         let excess = (squared * length / (product * product) - 1.0).max(0.0);
         let sigma = (squared * excess / (rotated.len() as f32 - 1.0)).sqrt();
         let factors = Factors {
             scale: self.per_product() * squared / product,
-            norm: squared.sqrt().max(rounding),
-            error: self.per_product() * sigma.max(rounding),
+            norm: squared.sqrt(),
+            error: self.per_product() * sigma,
             offset,
         };
         let is_finite = [factors.scale, factors.norm, factors.error, factors.offset]

@@ -150,7 +150,12 @@ impl<'a> Bench<'a> {
         let mut answers = Vec::new();
         for _ in 0..self.command.passes {
             let started = Instant::now();
-            let pass = ask_all(&view, &asked, self.command.threads as usize, self.command.batch as usize)?;
+            let pass = ask_all(
+                &view,
+                &asked,
+                self.command.threads as usize,
+                self.command.batch as usize,
+            )?;
             seconds.push(started.elapsed().as_secs_f64());
             latencies.extend(pass.iter().map(|(_, micros)| *micros));
             answers = pass.into_iter().map(|(found, _)| found).collect();
