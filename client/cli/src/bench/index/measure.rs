@@ -233,12 +233,14 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Asks each query once, `batch` in a call, on so many threads; answers with the microseconds of their call, in the order of
-/// the queries.
-pub fn ask_all(view: &View, asked: &[Query], threads: usize, batch: usize) -> anyhow::Result<Vec<(Found, f64)>> {
+/// An answer, and the microseconds of its call.
+type Timed = (Found, f64);
+
+/// Asks each query once, `batch` in a call, on so many threads; answers in the order of the queries.
+pub fn ask_all(view: &View, asked: &[Query], threads: usize, batch: usize) -> anyhow::Result<Vec<Timed>> {
     /// Queries that a thread takes at a time, at least.
     const TAKEN: usize = 16;
-    let ask = |queries: &[Query]| -> anyhow::Result<Vec<(Found, f64)>> {
+    let ask = |queries: &[Query]| -> anyhow::Result<Vec<Timed>> {
         let mut answers = Vec::with_capacity(queries.len());
         for together in queries.chunks(batch) {
             let started = Instant::now();
@@ -253,7 +255,7 @@ pub fn ask_all(view: &View, asked: &[Query], threads: usize, batch: usize) -> an
     }
     let pieces: Vec<&[Query]> = asked.chunks(TAKEN.next_multiple_of(batch)).collect();
     let next = AtomicUsize::new(0);
-    let work = || -> anyhow::Result<Vec<(usize, Vec<(Found, f64)>)>> {
+    let work = || -> anyhow::Result<Vec<(usize, Vec<Timed>)>> {
         let mut answers = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -263,7 +265,7 @@ pub fn ask_all(view: &View, asked: &[Query], threads: usize, batch: usize) -> an
             answers.push((number, ask(piece)?));
         }
     };
-    let mut answers = std::thread::scope(|scope| -> anyhow::Result<Vec<(usize, Vec<(Found, f64)>)>> {
+    let mut answers = std::thread::scope(|scope| -> anyhow::Result<Vec<(usize, Vec<Timed>)>> {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut all = Vec::new();
         for worker in workers {
