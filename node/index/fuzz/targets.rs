@@ -350,6 +350,13 @@ fn queries(schema: &Schema, third: &Filter) -> Vec<Query> {
                 ..plain.clone()
             });
         }
+        if let VectorKind::Dense { dimension } = field.kind {
+            // About what displaced rows have in common.
+            queries.push(Query {
+                vector: Vector::Dense(Dense::F32(vec![3.0; dimension as usize])),
+                ..plain.clone()
+            });
+        }
         let exact = Params {
             exact: true,
             ..Params::default()

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use granum_index::{
-    Bits, Builder, Document, Executor, Found, Index, Inline, Options, Params, Query, SegmentId, SegmentRef, Verify,
+    Bits, Builder, Document, Executor, Found, Index, Inline, Options, Params, Place, Query, SegmentId, SegmentRef,
+    Verify,
 };
 use granum_model::{
     Condition, Dense, Distance, DocId, Filter, Fine, PayloadField, PayloadKind, Scalar, Schema, Vector, VectorField,
@@ -79,21 +80,21 @@ impl Executor for Threads {
     }
 }
 
+fn document(dimension: usize, distance: Distance, number: u64) -> Document {
+    let vector = Vector::Dense(Dense::F32(vector(dimension, distance, number)));
+    Document {
+        id: DocId::Number(number),
+        version: number + 1,
+        payload: Arc::from(format!("{{\"tenth\":{},\"rare\":{}}}", number % 10, number % 500 == 7).as_bytes()),
+        vectors: vec![("v".into(), vector)],
+    }
+}
+
 fn sealed(dimension: usize, distance: Distance, options: Options) -> Sealed {
     let directory = tempfile::tempdir().unwrap();
     let index = Index::open(directory.path(), schema(dimension, distance), options, &[]).unwrap();
     for number in 0..ROWS {
-        let vectors = vec![(
-            "v".into(),
-            Vector::Dense(Dense::F32(vector(dimension, distance, number))),
-        )];
-        let document = Document {
-            id: DocId::Number(number),
-            version: number + 1,
-            payload: Arc::from(format!("{{\"tenth\":{},\"rare\":{}}}", number % 10, number % 500 == 7).as_bytes()),
-            vectors,
-        };
-        index.insert(document, None).unwrap();
+        index.insert(document(dimension, distance, number), None).unwrap();
     }
     let built = index.build(&index.freeze(SegmentId(1))).unwrap();
     let manifest = built.segments().to_vec();
@@ -108,6 +109,10 @@ fn sealed(dimension: usize, distance: Distance, options: Options) -> Sealed {
 }
 
 impl Sealed {
+    fn document(&self, number: u64) -> Document {
+        document(self.dimension, self.distance, number)
+    }
+
     fn find(&self, number: u64, filter: Filter, params: Params) -> Found {
         let query = self.query(number, filter, params);
         self.index.view().search(&[query], &|| false).unwrap().remove(0)
@@ -178,7 +183,7 @@ fn tenth(value: i64) -> Filter {
 
 #[test]
 fn queries_asked_together_are_answered_as_each_alone() {
-    let sealed = sealed(24, Distance::Cosine, Options::default());
+    let sealed = sealed(96, Distance::Cosine, Options::default());
     let tenth = |value| Filter {
         must: vec![Condition::MatchAny {
             key: "tenth".into(),
@@ -196,25 +201,55 @@ fn queries_asked_together_are_answered_as_each_alone() {
             ..Params::default()
         },
     );
+    let certified = Params {
+        certified: true,
+        ..Params::default()
+    };
     let queries: Vec<Query> = (ROWS..ROWS + QUERIES)
-        .map(|number| match number % 5 {
+        .map(|number| match number % 8 {
             0 => sealed.query(number, tenth(3), exact),
             1 => sealed.query(number, Filter::default(), walk),
-            2 => sealed.query(number, Filter::default(), Params::default()),
+            2 => sealed.query(number, tenth(3), Params::default()),
+            3 => sealed.query(number, tenth(4), Params::default()),
+            4 => sealed.query(number, tenth(4), certified),
+            5 => Query {
+                k: 3,
+                threshold: Some(0.2),
+                ..sealed.query(number, Filter::default(), Params::default())
+            },
+            6 => sealed.query(number, Filter::default(), Params::default()),
             _ => sealed.query(number, Filter::default(), exact),
         })
         .collect();
-    for _ in 0..2 {
+    let check = |what: &str| {
         let view = sealed.index.view();
+        // Remembered, so that the first to ask does no more than the others.
+        for query in &queries {
+            view.search(std::slice::from_ref(query), &|| false).unwrap();
+        }
         let together = view.search(&queries, &|| false).unwrap();
         assert_eq!(together.len(), queries.len());
         for (query, found) in queries.iter().zip(together) {
             let alone = view.search(std::slice::from_ref(query), &|| false).unwrap().remove(0);
-            assert_eq!(found.hits, alone.hits, "{:?}", query.params);
+            assert_eq!(found, alone, "{what}: {:?}", query.params);
         }
-        // First scans of codes, then walks along a graph.
-        sealed.index.derive(&Inline).unwrap();
+    };
+    check("codes scanned");
+    sealed.index.derive(&Inline).unwrap();
+    check("with a graph");
+    for row in (0..ROWS as u32).step_by(7) {
+        let place = Place {
+            segment: SegmentId(1),
+            row,
+        };
+        let (id, _) = sealed.index.view().sealed_id(place).unwrap().unwrap();
+        assert!(sealed.index.delete(&id, Some(place)));
     }
+    check("with dead rows");
+    for number in ROWS..ROWS + 600 {
+        sealed.index.insert(sealed.document(number), None).unwrap();
+    }
+    check("with documents in memory");
 }
 
 #[test]

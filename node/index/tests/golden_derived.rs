@@ -28,22 +28,40 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name)
 }
 
+/// What is sealed.
+#[derive(Clone, Copy)]
+struct Ground {
+    distance: Distance,
+    /// Added to every component.
+    shift: f32,
+}
+
+const CENTRED: Ground = Ground {
+    distance: Distance::Euclid,
+    shift: 0.0,
+};
+/// So far from 0 that codes are about a centroid.
+const DISPLACED: Ground = Ground {
+    distance: Distance::Dot,
+    shift: 40.0,
+};
+
 /// Eighths, which every float holds exactly.
-fn vector(number: u64) -> Vector {
+fn vector(ground: Ground, number: u64) -> Vector {
     let value = |at: u64| {
         let word = (number * DIMENSION as u64 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((word ^ word >> 31) % 257) as f32 / 8.0 - 16.0
+        ((word ^ word >> 31) % 257) as f32 / 8.0 - 16.0 + ground.shift
     };
     Vector::Dense(Dense::F32((0..DIMENSION as u64).map(value).collect()))
 }
 
-fn schema() -> Schema {
+fn schema(ground: Ground) -> Schema {
     let field = VectorField::new(
         "v",
         VectorKind::Dense {
             dimension: DIMENSION as u32,
         },
-        Distance::Euclid,
+        ground.distance,
         Fine::F32,
     );
     Schema {
@@ -61,30 +79,29 @@ fn options(builder: Builder, bits: Bits) -> Options {
     }
 }
 
-/// Seals so many rows as segment 1.
-/// A segment without codes.
-fn seal(directory: &Path, rows: u64) -> Vec<SegmentRef> {
-    let index = open(directory, options(Builder::Scan, Bits::Four), &[]);
+/// Seals so many rows as segment 1, without codes.
+fn seal(ground: Ground, directory: &Path, rows: u64) -> Vec<SegmentRef> {
+    let index = open(ground, directory, options(Builder::Scan, Bits::Four), &[]);
     for number in 0..rows {
         let document = Document {
             id: DocId::Number(number),
             version: number + 1,
             payload: Arc::from(&b""[..]),
-            vectors: vec![("v".into(), vector(number))],
+            vectors: vec![("v".into(), vector(ground, number))],
         };
         index.insert(document, None).unwrap();
     }
     index.build(&index.freeze(SegmentId(1))).unwrap().segments().to_vec()
 }
 
-fn open(directory: &Path, options: Options, manifest: &[SegmentRef]) -> Index {
-    Index::open(directory, schema(), options, manifest).unwrap()
+fn open(ground: Ground, directory: &Path, options: Options, manifest: &[SegmentRef]) -> Index {
+    Index::open(directory, schema(ground), options, manifest).unwrap()
 }
 
-fn find(index: &Index, number: u64, params: Params) -> (Vec<RowHit>, Usage) {
+fn find(ground: Ground, index: &Index, number: u64, params: Params) -> (Vec<RowHit>, Usage) {
     let query = Query {
         using: "v".into(),
-        vector: vector(number),
+        vector: vector(ground, number),
         filter: Filter::default(),
         k: 3,
         threshold: None,
@@ -97,7 +114,7 @@ fn find(index: &Index, number: u64, params: Params) -> (Vec<RowHit>, Usage) {
 
 /// Queries beside the rows find what an exact scan finds, in fewer than all rows.
 #[track_caller]
-fn check_searches(index: &Index, rows: u64, what: &str) {
+fn check_searches(ground: Ground, index: &Index, rows: u64, what: &str) {
     let exact = Params {
         exact: true,
         ..Params::default()
@@ -108,8 +125,8 @@ fn check_searches(index: &Index, rows: u64, what: &str) {
     };
     let mut rows_read = 0;
     for number in rows..rows + 20 {
-        let (hits, usage) = find(index, number, quick);
-        assert_eq!(hits, find(index, number, exact).0, "{what}, query {number}");
+        let (hits, usage) = find(ground, index, number, quick);
+        assert_eq!(hits, find(ground, index, number, exact).0, "{what}, query {number}");
         rows_read += usage.rows_read;
     }
     assert!(rows_read < 20 * rows / 2, "{what}: {rows_read} rows read");
@@ -148,10 +165,12 @@ fn writes_golden_files() -> bool {
 }
 
 /// Builds a derived file anew; returns it and the golden one, which is replaced first where that was asked for.
-fn built_and_golden(name: &str, golden_name: &str, rows: u64, options: Options) -> (Vec<u8>, Vec<u8>) {
+fn built_and_golden(ground: Ground, name: &str, golden_name: &str, rows: u64, options: Options) -> (Vec<u8>, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
-    let manifest = seal(directory.path(), rows);
-    open(directory.path(), options, &manifest).derive(&Inline).unwrap();
+    let manifest = seal(ground, directory.path(), rows);
+    open(ground, directory.path(), options, &manifest)
+        .derive(&Inline)
+        .unwrap();
     let built = std::fs::read(directory.path().join(name)).unwrap();
     if writes_golden_files() {
         std::fs::write(golden(golden_name), &built).unwrap();
@@ -162,68 +181,91 @@ fn built_and_golden(name: &str, golden_name: &str, rows: u64, options: Options) 
 #[test]
 fn codes_of_version_1_are_read() {
     for bits in Bits::ALL {
-        let (name, options) = (format!("codes.{}", bits.count()), options(Builder::Codes, bits));
-        let (built, old) = built_and_golden(CODES, &name, CODES_ROWS, options);
-        let directory = tempfile::tempdir().unwrap();
-        let manifest = seal(directory.path(), CODES_ROWS);
-        std::fs::write(directory.path().join(CODES), &old).unwrap();
-        let index = open(directory.path(), options, &manifest);
-        assert_eq!(index.derive(&Inline).unwrap(), 0, "{name} is taken as it is");
-        assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
-        check_searches(&index, CODES_ROWS, &name);
-
-        let vectors = std::fs::read(directory.path().join(VECTORS)).unwrap();
-        check_footer(&old, &vectors, 8, CODES_ROWS, DIMENSION as u64, 5);
-        assert_eq!(number(&old, old.len() - 4096 + 52, 1), 2, "Euclid");
+        let name = format!("codes.{}", bits.count());
+        let (old, built) = check_codes(CENTRED, &name, bits);
         let maker = section(&old, 0);
         assert_eq!((number(maker, 0, 4), number(maker, 4, 4)), (u64::from(bits.count()), 0));
         assert_eq!(maker, section(&built, 0), "the same bits, version and seed");
-        let row_bytes = 64 * bits.count() as usize / 8;
-        assert_eq!(section(&old, 1).len(), CODES_ROWS as usize * row_bytes);
-        let pairs = section(&old, 1).iter().zip(section(&built, 1));
-        let differing = pairs.filter(|(left, right)| left != right).count();
-        assert!(
-            differing * 100 <= section(&old, 1).len(),
-            "{name}: {differing} bytes of codes"
-        );
-        for factors in 2..5 {
-            let floats = |file| {
-                let words = section(file, factors).chunks_exact(4);
-                words
-                    .map(|word| f32::from_le_bytes(word.try_into().unwrap()))
-                    .collect::<Vec<_>>()
-            };
-            let (old, built) = (floats(&old), floats(&built));
-            assert_eq!(old.len(), CODES_ROWS as usize);
-            for (row, (old, built)) in old.iter().zip(&built).enumerate() {
-                assert!(
-                    (old - built).abs() <= 1e-2 * old.abs(),
-                    "{name}, section {factors}, row {row}: {old} was written, {built} is built"
-                );
-            }
+    }
+}
+
+#[test]
+fn codes_about_a_centroid_are_read() {
+    let (old, built) = check_codes(DISPLACED, "codes.about", Bits::Four);
+    let (maker, built) = (section(&old, 0), section(&built, 0));
+    assert_eq!((number(maker, 0, 4), number(maker, 4, 4)), (4, 1));
+    assert_eq!(maker[..16], built[..16], "the same bits, version and seed");
+    assert_eq!(maker.len(), 16 + DIMENSION * 4);
+    for (old, built) in floats(&maker[16..]).iter().zip(floats(&built[16..])) {
+        assert!((old - 40.0).abs() < 2.0 && (old - built).abs() < 1e-4, "{old} {built}");
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let words = bytes.chunks_exact(4);
+    words.map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+/// Golden codes are searched, and hold what is built anew; returns both.
+#[track_caller]
+fn check_codes(ground: Ground, name: &str, bits: Bits) -> (Vec<u8>, Vec<u8>) {
+    let options = options(Builder::Codes, bits);
+    let (built, old) = built_and_golden(ground, CODES, name, CODES_ROWS, options);
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = seal(ground, directory.path(), CODES_ROWS);
+    std::fs::write(directory.path().join(CODES), &old).unwrap();
+    let index = open(ground, directory.path(), options, &manifest);
+    assert_eq!(index.derive(&Inline).unwrap(), 0, "{name} is taken as it is");
+    assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
+    check_searches(ground, &index, CODES_ROWS, name);
+
+    let vectors = std::fs::read(directory.path().join(VECTORS)).unwrap();
+    let sections = if ground.shift == 0.0 { 5 } else { 6 };
+    check_footer(&old, &vectors, 8, CODES_ROWS, DIMENSION as u64, sections);
+    let distance = if ground.distance == Distance::Euclid { 2 } else { 1 };
+    assert_eq!(number(&old, old.len() - 4096 + 52, 1), distance);
+    let row_bytes = 64 * bits.count() as usize / 8;
+    assert_eq!(section(&old, 1).len(), CODES_ROWS as usize * row_bytes);
+    let pairs = section(&old, 1).iter().zip(section(&built, 1));
+    let differing = pairs.filter(|(left, right)| left != right).count();
+    assert!(
+        differing * 100 <= section(&old, 1).len(),
+        "{name}: {differing} bytes of codes"
+    );
+    for factors in 2..sections as usize {
+        let (old, built) = (floats(section(&old, factors)), floats(section(&built, factors)));
+        assert_eq!(old.len(), CODES_ROWS as usize);
+        for (row, (old, built)) in old.iter().zip(&built).enumerate() {
+            assert!(
+                (old - built).abs() <= 1e-2 * old.abs(),
+                "{name}, section {factors}, row {row}: {old} was written, {built} is built"
+            );
         }
     }
+    (old, built)
 }
 
 #[test]
 fn graphs_of_version_1_are_read() {
     let options = options(Builder::Granum, Bits::Four);
-    let (built, old) = built_and_golden(GRAPH, "graph", GRAPH_ROWS, options);
+    let (built, old) = built_and_golden(CENTRED, GRAPH, "graph", GRAPH_ROWS, options);
     let directory = tempfile::tempdir().unwrap();
-    let manifest = seal(directory.path(), GRAPH_ROWS);
+    let manifest = seal(CENTRED, directory.path(), GRAPH_ROWS);
     std::fs::write(directory.path().join(GRAPH), &old).unwrap();
-    open(directory.path(), options, &manifest).derive(&Inline).unwrap();
+    open(CENTRED, directory.path(), options, &manifest)
+        .derive(&Inline)
+        .unwrap();
     let kept = std::fs::read(directory.path().join(GRAPH)).unwrap();
     assert!(kept == old, "the graph is taken as it is");
-    let index = open(directory.path(), options, &manifest);
+    let index = open(CENTRED, directory.path(), options, &manifest);
     assert_eq!(index.derive(&Inline).unwrap(), 0);
     assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
-    check_searches(&index, GRAPH_ROWS, "graph");
+    check_searches(CENTRED, &index, GRAPH_ROWS, "graph");
     let walk = Params {
         ef: Some(4),
         ..Params::default()
     };
-    let (_, usage) = find(&index, GRAPH_ROWS, walk);
+    let (_, usage) = find(CENTRED, &index, GRAPH_ROWS, walk);
     assert!(usage.rows_scored < GRAPH_ROWS, "walked: {usage:?}");
 
     let vectors = std::fs::read(directory.path().join(VECTORS)).unwrap();
@@ -258,15 +300,15 @@ fn graphs_of_version_1_are_read() {
 fn a_gap_in_a_list_of_links_is_damage() {
     let options = options(Builder::Granum, Bits::Four);
     let directory = tempfile::tempdir().unwrap();
-    let manifest = seal(directory.path(), GRAPH_ROWS);
+    let manifest = seal(CENTRED, directory.path(), GRAPH_ROWS);
     let mut bytes = std::fs::read(golden("graph")).unwrap();
     mended::edit(&mut bytes, &[0, 0, 0, 1, 4, 0xff]);
     std::fs::write(directory.path().join(GRAPH), &bytes).unwrap();
     let problems = verify(directory.path(), &manifest).problems;
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains("a gap in the links of place 0"), "{problems:?}");
-    let index = open(directory.path(), options, &manifest);
+    let index = open(CENTRED, directory.path(), options, &manifest);
     assert_eq!(index.derive(&Inline).unwrap(), 2);
     assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
-    check_searches(&index, GRAPH_ROWS, "a graph built anew");
+    check_searches(CENTRED, &index, GRAPH_ROWS, "a graph built anew");
 }

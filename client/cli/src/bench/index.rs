@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use granum_index::{Bits, Builder, Index, Options, Params, SegmentId, SegmentRef, Verify};
-use granum_model::{Distance, Schema, VectorField, VectorKind};
+use granum_index::{Bits, Builder, Index, Options, Params, Query, SegmentId, SegmentRef, Verify};
+use granum_model::{Dense, Distance, Filter, Schema, Vector, VectorField, VectorKind};
 use granum_node::threads::Threads;
 
 use crate::failure::Usage;
@@ -67,7 +67,7 @@ pub struct Command {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
     /// Queries asked in one call; latencies are then of calls
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with_all = ["cold", "writing"])]
     batch: u32,
     /// Share of the rows that a filter lets through, 0..1
     #[arg(long, value_name = "SHARE")]
@@ -305,6 +305,11 @@ fn build(command: &Command, directory: &std::path::Path) -> anyhow::Result<Built
     if found != rows {
         bail!(Usage(format!("--keep: {found} rows there, --base has {rows}")));
     }
+    if !has_vectors(&index, dimension)? {
+        bail!(Usage(
+            "--keep: rows there were kept with another --fine or --metric".into()
+        ));
+    }
     let started = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let files = index.derive(&Threads::new(cores))?;
@@ -321,6 +326,24 @@ fn build(command: &Command, directory: &std::path::Path) -> anyhow::Result<Built
         options,
         seconds,
     })
+}
+
+/// Whether rows of the index are of the schema that it was opened with.
+fn has_vectors(index: &Index, dimension: usize) -> anyhow::Result<bool> {
+    let any = Query {
+        using: String::new(),
+        vector: Vector::Dense(Dense::F32(vec![0.0; dimension])),
+        filter: Filter::default(),
+        k: 1,
+        threshold: None,
+        exclude: None,
+        params: Params {
+            exact: true,
+            ..Params::default()
+        },
+    };
+    let found = index.view().search(&[any], &|| false)?;
+    Ok(!found[0].hits.is_empty())
 }
 
 fn seal(

@@ -1,9 +1,10 @@
 //! Codes are of what is left of a row when a centroid is subtracted. Which one?
 //!
-//! Embeddings of one model have something in common: the mean has a tenth to a fifth of the rows' squared length where the model is
-//! all-MiniLM-L6-v2, four fifths with others. Estimates err in proportion to the lengths of what was encoded and of what is
-//! asked, so the mean is subtracted from both where that is worth it (docs/decisions/0002-coarse-tier.md, 15). The segments of a collection share one centroid as long as their rows stay about
-//! it, so that merges copy codes and a query is rotated once for all; a segment whose mean has moved away gets its own.
+//! Embeddings of one model have something in common: the mean has a tenth to a fifth of the rows' squared length where the model
+//! is all-MiniLM-L6-v2, far more with others. Estimates err in proportion to the lengths of what was encoded and of what is asked,
+//! so the mean is subtracted from both where that is worth it (docs/decisions/0002-coarse-tier.md, 15). Segments share a
+//! centroid while their rows stay about it, so that merges copy codes and a query is rotated once for them; a segment whose
+//! mean has moved away gets its own. Documents in memory are encoded as they are.
 
 use std::sync::Arc;
 
@@ -23,9 +24,6 @@ const WORTH: f64 = 0.05;
 const WORTH_OFFSETS: f64 = 0.25;
 /// Rows that the mean is taken of: their own noise is a thousandth of their squared length.
 const SAMPLE_ROWS: u64 = 1024;
-/// Of sums in f32, relative to their terms.
-const ROUNDING: f32 = 4.0 * f32::EPSILON;
-
 /// What is subtracted. Invariant: its length is finite.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Centroid {
@@ -49,8 +47,8 @@ impl Centroid {
         })
     }
 
-    /// The best for rows of `vectors` and codes like those of `plain`, unless it is about the one that `present` segments have.
-    pub fn of(vectors: &VectorFile, plain: &Quantizer, present: &Centroid) -> Result<Centroid, ReadError> {
+    /// For rows of `vectors` and codes like those of `plain`: the first of those `present` that the rows are about, or the best.
+    pub fn of(vectors: &VectorFile, plain: &Quantizer, present: &[Centroid]) -> Result<Centroid, ReadError> {
         let worth = match plain.bits {
             Bits::Four | Bits::Eight if !plain.has_lengths() => WORTH_OFFSETS,
             _ => WORTH,
@@ -63,7 +61,7 @@ impl Centroid {
         };
         let is_about = |centroid: &Centroid| squared_distance(&centroid.components) <= worth * mean_square;
         let nothing = Centroid::default();
-        let standing = [present, &nothing].into_iter().find(|centroid| is_about(centroid));
+        let standing = present.iter().chain([&nothing]).find(|centroid| is_about(centroid));
         Ok(standing.cloned().unwrap_or_else(|| {
             let mean: Vec<f32> = mean.iter().map(|value| *value as f32).collect();
             Centroid::new(&mean).unwrap_or_default()
@@ -75,9 +73,9 @@ impl Centroid {
         (!self.components.is_empty()).then_some(&*self.components)
     }
 
-    /// Adding it to an estimate rounds that by about so much, per unit of a query's length.
-    pub fn rounding(&self) -> f32 {
-        self.length * ROUNDING
+    /// Its own length.
+    pub fn length(&self) -> f32 {
+        self.length
     }
 
     /// Tells it from all others.
@@ -148,6 +146,15 @@ mod tests {
         unit(common.iter().zip(own).map(|(common, own)| common + own).collect())
     }
 
+    fn schema(dimension: usize, distance: Distance) -> Schema {
+        let dimension = dimension as u32;
+        let field = VectorField::new("v", VectorKind::Dense { dimension }, distance, Fine::F32);
+        Schema {
+            vectors: vec![field],
+            ..Schema::default()
+        }
+    }
+
     struct Sealed {
         index: Index,
         next: u64,
@@ -157,12 +164,7 @@ mod tests {
     impl Sealed {
         fn new(distance: Distance) -> Sealed {
             let directory = tempfile::tempdir().unwrap();
-            let dimension = DIMENSION as u32;
-            let field = VectorField::new("v", VectorKind::Dense { dimension }, distance, Fine::F32);
-            let schema = Schema {
-                vectors: vec![field],
-                ..Schema::default()
-            };
+            let schema = schema(DIMENSION, distance);
             Sealed {
                 index: Index::open(directory.path(), schema, Options::default(), &[]).unwrap(),
                 next: 0,
@@ -222,7 +224,24 @@ mod tests {
         assert_eq!(sealed.seal(ROWS / 2, |number| beside(&here, number)), first);
         let moved = sealed.seal(ROWS / 2, |number| beside(&there, number));
         assert!(moved.components().is_some() && moved != first);
+        // Not the largest segment's.
+        assert_eq!(sealed.seal(ROWS / 2, |number| beside(&there, number)), moved);
         assert_eq!(sealed.seal(ROWS / 2, direction), Centroid::default());
+    }
+
+    /// As a model's vectors are when they are cut.
+    #[test]
+    fn a_field_of_another_dimension_takes_no_centroid_of_the_old_one() {
+        let mut sealed = Sealed::new(Distance::Dot);
+        let mut common = direction(0);
+        common[DIMENSION / 2..].fill(0.0);
+        let common = unit(common);
+        let first = sealed.seal(ROWS, |number| beside(&common, number));
+        sealed.index.alter(schema(DIMENSION / 2, Distance::Dot));
+        let cut = |number| beside(&common, number)[..DIMENSION / 2].to_vec();
+        let own = sealed.seal(ROWS / 2, cut);
+        assert_eq!(own.components().map(<[f32]>::len), Some(DIMENSION / 2));
+        assert_eq!(first.components().map(<[f32]>::len), Some(DIMENSION));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The codes of a segment's dense vector: a file of their own, read whole into the page cache and scored where they lie.
 //!
-//! Sections: 0 what made them (bits u32, quantizer version u32, seed u64, the centroid in version 1) · 1 codes, a row a place · 2 scales, 3 norms,
-//! 4 errors and, of products about a centroid, 5 offsets, an f32 a place each: scales, and offsets or Euclid's norms, are read
-//! with each code, the others for candidates only. The footer's
-//! fingerprint is the checksum table's digest of the vector file: codes of other values are not used.
+//! Sections: 0 what made them (bits u32, quantizer version u32, seed u64, in version 1 the centroid) · 1 codes, a row a place ·
+//! 2 scales, 3 norms, 4 errors and, of products about a centroid, 5 offsets, an f32 a place each: scales, and offsets or Euclid's
+//! norms, are read with each code, the others for candidates only. The footer's fingerprint is the checksum table's digest of
+//! the vector file: codes of other values are not used.
 //!
 //! The same rows and quantizer give the same codes. So those of a merged segment are copied from its sources' where they
 //! are there, and only the other rows are encoded.
@@ -155,8 +155,10 @@ pub(super) fn write(
 pub(super) struct Coded<'a> {
     row_bytes: usize,
     codes: &'a [u8],
-    /// Scales, norms, errors; offsets, or nothing.
-    factors: [&'a [f32]; 4],
+    /// Scales, norms, errors.
+    factors: [&'a [f32]; 3],
+    /// Empty where rows have none.
+    offsets: &'a [f32],
 }
 
 impl Coded<'_> {
@@ -167,8 +169,8 @@ impl Coded<'_> {
 
     /// What stands beside it.
     pub fn factors(&self, place: u32) -> Factors {
-        let factor = |factors: &[f32]| factors.get(place as usize).copied().unwrap_or_default();
-        let [scale, norm, error, offset] = self.factors.map(factor);
+        let [scale, norm, error] = self.factors.map(|factors| factors[place as usize]);
+        let offset = self.offsets.get(place as usize).copied().unwrap_or_default();
         Factors {
             scale,
             norm,
@@ -273,7 +275,8 @@ impl Codes {
         Ok(Coded {
             row_bytes: self.quantizer.row_bytes(),
             codes,
-            factors: [scales, norms, errors, offsets].map(simd::numbers),
+            factors: [scales, norms, errors].map(simd::numbers),
+            offsets: simd::numbers(offsets),
         })
     }
 

@@ -8,10 +8,10 @@ use super::codes::{self, encode};
 use super::graph::{self, Links};
 use super::link::{self, DEGREE, Space, Standing};
 use super::origin::Origin;
-use super::quantize::Quantizer;
+use super::quantize::{Factors, Quantizer};
 use super::recall::Curve;
 use super::walk::NO_LINK;
-use super::{Centroid, Coarse, Codes, Graph, beam, build, cluster};
+use super::{Centroid, Coarse, Codes, Graph, beam, build, cluster, rotate};
 use crate::document::SegmentId;
 use crate::error::BuildError;
 use crate::executor::{Executor, Inline};
@@ -33,8 +33,8 @@ const GRAPH_SEED: u64 = 0x6772_616e_756d;
 pub(crate) struct Present {
     /// Segments that this one was merged from.
     pub origins: Vec<Origin>,
-    /// What codes of the largest segment are about.
-    pub centroid: Centroid,
+    /// What codes are about, the largest segment's first.
+    pub centroids: Vec<Centroid>,
 }
 
 /// What a vector should have and lacks.
@@ -67,6 +67,16 @@ pub(crate) fn wants_graph(vectors: &VectorFile, options: Options) -> bool {
         Builder::HnswRs => build::is_worthwhile(vectors),
     };
     wants_codes(vectors, options) && fits && can_build
+}
+
+/// The most that codes and graph of a dense vector take, but for the rest of their last pages.
+pub(crate) fn bytes(vectors: &VectorFile, options: Options) -> u64 {
+    let VectorKind::Dense { dimension } = vectors.kind() else {
+        return 0;
+    };
+    let code = options.bits.row_bytes(rotate::padded(dimension as usize)) + size_of::<Factors>();
+    let links = DEGREE * size_of::<u32>();
+    vectors.places() * (code + links) as u64 + u64::from(dimension) * 4
 }
 
 /// What the options ask for and `vectors` lack, or have damaged.
@@ -127,11 +137,11 @@ pub(crate) fn encode_only(
     segment: SegmentId,
     vectors: &VectorFile,
     options: Options,
-    centroid: Centroid,
+    centroids: Vec<Centroid>,
 ) -> Result<(), BuildError> {
     let present = Present {
         origins: Vec::new(),
-        centroid,
+        centroids,
     };
     match wants_codes(vectors, options) {
         true => write_codes(directory, segment, vectors, options, &present, &Inline),
@@ -152,7 +162,7 @@ fn write_codes(
     };
     let seed = seed(vectors.name(), options);
     let plain = Quantizer::new(dimension as usize, options.bits, vectors.distance(), seed);
-    let centroid = Centroid::of(vectors, &plain, &present.centroid)?;
+    let centroid = Centroid::of(vectors, &plain, &present.centroids)?;
     let quantizer = plain.about(centroid);
     let encoded = encode(vectors, &quantizer, &present.origins, executor)?;
     let pace = |bytes| executor.pace(bytes);

@@ -1,6 +1,6 @@
 //! What a code says of a score: an estimate, and how far it may be off.
 //!
-//! The query is rotated like the rows and rounded to signed bytes, so that the sum over a row is one of integers. The bound
+//! The query, less the centroid as the rows are, is rotated like those and rounded to signed bytes, so that the sum over a row is one of integers. The bound
 //! of an estimate is `deviations` standard deviations: the row's own (see [`super::quantize`]), smaller near the query by
 //! `sqrt(1 - cos^2)`, because a code's error is at right angles to the row (shared/research/index.md, section 12: without
 //! it bounds of neighbours are a fifth too wide), and the rounding of the query, which is independent of it.
@@ -14,6 +14,8 @@ use granum_model::{Distance, ScoreInterval};
 const LEVELS: f32 = 127.0;
 /// Standard deviation of rounding to the nearest step.
 const ROUNDING: f32 = 0.288_675;
+/// What a sum in f32 may lose, relative to its terms.
+const SUMS: f32 = 4.0 * f32::EPSILON;
 /// Standard deviations that an interval reaches to each side, unless asked otherwise: 98.9 % of scores lie within.
 pub(crate) const DEVIATIONS: f32 = 2.5;
 
@@ -26,9 +28,13 @@ pub(crate) struct Estimator {
     constant: f32,
     step: f32,
     shift: f32,
+    /// `|q - c|`.
     norm: f32,
-    /// What the arithmetic with a centroid may round away.
-    slack: f32,
+    /// `|q|`.
+    length: f32,
+    /// `|c|`.
+    middle: f32,
+    has_lengths: bool,
     per_product: f32,
     distance: Option<Distance>,
     rotated: Vec<f32>,
@@ -58,7 +64,9 @@ impl Estimator {
         self.shift = -self.step * quantizer.middle() * sum as f32;
         self.norm = squared.sqrt();
         self.per_product = quantizer.per_product();
-        self.slack = self.per_product * quantizer.centroid.rounding() * simd::dot(query, query).sqrt();
+        self.length = simd::dot(query, query).sqrt();
+        self.middle = quantizer.centroid.length();
+        self.has_lengths = quantizer.has_lengths();
         self.distance = Some(quantizer.distance);
         self.constant = match quantizer.centroid.components() {
             _ if quantizer.has_lengths() => -squared,
@@ -104,11 +112,21 @@ impl Estimator {
 
     /// No row whose error and norm are not larger has a larger deviation.
     pub fn widest(&self, largest: Factors) -> f32 {
+        if largest.error == f32::MAX {
+            return f32::INFINITY;
+        }
         let (code, rounding) = (
             largest.error * self.norm,
             self.per_product * self.step * ROUNDING * largest.norm,
         );
-        (code * code + rounding * rounding).sqrt() + self.slack
+        (code * code + rounding * rounding).sqrt() + self.rounded_away(largest.norm)
+    }
+
+    /// What sums in f32 may lose of a score beside what its code says: the product with the centroid, the row's offset or squared
+    /// norm.
+    fn rounded_away(&self, norm: f32) -> f32 {
+        let beside = self.middle + if self.has_lengths { norm } else { 0.0 };
+        self.per_product * SUMS * (self.middle * self.length + norm * beside)
     }
 
     /// An exact score in the units of estimated ones.
@@ -122,9 +140,12 @@ impl Estimator {
     /// One standard deviation of an estimate, in the units of an estimated score; the cosine is taken `doubt` of its own
     /// deviations nearer to 0 than the estimate says.
     pub fn deviation(&self, factors: Factors, score: f32, doubt: f32) -> f32 {
+        if factors.error == f32::MAX {
+            return f32::INFINITY;
+        }
         let lengths = factors.norm * self.norm;
         if lengths <= 0.0 {
-            return self.slack;
+            return self.rounded_away(factors.norm);
         }
         let length = if self.per_product == 1.0 {
             0.0
@@ -137,6 +158,6 @@ impl Estimator {
         let cosine = ((product / lengths).abs().min(1.0) - doubt * sigma).max(0.0);
         let code = factors.error * self.norm * (1.0 - cosine * cosine).sqrt();
         let rounding = self.per_product * self.step * ROUNDING * factors.norm;
-        (code * code + rounding * rounding).sqrt() + self.slack
+        (code * code + rounding * rounding).sqrt() + self.rounded_away(factors.norm)
     }
 }

@@ -3,7 +3,8 @@
 //! RaBitQ with more than one bit (Gao et al., SIGMOD 2025): the residual `r` to the centroid is rotated; each component
 //! becomes a point of a grid of odd halves, `x = +-(m + 1/2)`, stored unsigned as `u = x + (2^(B-1) - 1/2)`. `r` is then
 //! estimated along its own code: `<r, q> = |r|^2 / <r, x> * <x, q>`, whose error has, over the choice of the rotation, mean
-//! 0 and a standard deviation known for each row: `|r| |q| sqrt((|r|^2 |x|^2 / <r, x>^2 - 1) / (D - 1))`.
+//! 0 and a standard deviation known for each row: `|r| |q| sqrt((|r|^2 |x|^2 / <r, x>^2 - 1) / (D - 1))`. What is asked is less
+//! the centroid too, so `q` stands for `q - c` there.
 //!
 //! Scores are higher-is-better, so for Euclid the estimated quantity is `-|o - q|^2`. Manhattan has no such estimate: its
 //! codes are those of Euclid, good to find candidates, which are then all read.
@@ -38,7 +39,7 @@ pub(crate) struct Factors {
     pub scale: f32,
     /// `|r|`.
     pub norm: f32,
-    /// One standard deviation of a score, per unit of the query's length, for a query at right angles.
+    /// One standard deviation of a score, per unit of `|q - c|`, for a query that leads from `c` at right angles to `r`.
     pub error: f32,
     /// `<r, c>`: 0 where the centroid is, and for Euclid.
     pub offset: f32,
@@ -86,6 +87,11 @@ impl Quantizer {
 
     /// The same with another centroid, of its dimension.
     pub fn about(self, centroid: Centroid) -> Quantizer {
+        let is_alike = |components: &[f32]| components.len() == self.rotation.dimension();
+        assert!(
+            centroid.components().is_none_or(is_alike),
+            "a centroid of another dimension"
+        );
         Quantizer { centroid, ..self }
     }
 
@@ -349,14 +355,55 @@ mod tests {
 
     #[test]
     fn a_row_that_leaves_f32_is_never_ruled_out() {
-        for distance in [Distance::Dot, Distance::Euclid] {
-            let quantizer = Quantizer::new(70, Bits::Four, distance, 3);
+        let one = Centroid::new(&[1.0; 70]).unwrap();
+        for (distance, centroid) in [
+            (Distance::Dot, Centroid::default()),
+            (Distance::Euclid, Centroid::default()),
+            // What is asked is the centroid.
+            (Distance::Dot, one.clone()),
+            (Distance::Euclid, one),
+        ] {
+            let quantizer = Quantizer::new(70, Bits::Four, distance, 3).about(centroid);
             let factors = quantizer.encode(&[1e30; 70], &mut Scratch::default(), &mut Vec::new());
             assert_eq!(factors, UNKNOWN);
             let mut estimator = Estimator::default();
             estimator.prepare(&quantizer, &[1.0; 70]);
             let interval = estimator.interval(factors, 0.0, 2.5);
             assert_eq!(interval.upper(), f32::INFINITY, "{interval:?}");
+            assert_eq!(estimator.widest(factors), f32::INFINITY);
+        }
+    }
+
+    /// Nothing is left of the query, so the code tells nothing; what is left is arithmetic.
+    #[test]
+    fn bounds_hold_where_the_query_is_the_centroid() {
+        for distance in [Distance::Dot, Distance::Euclid] {
+            for size in [0.01, 1.0, 10.0, 1000.0] {
+                let middle: Vec<f32> = vector(96, 3, true);
+                let centroid = Centroid::new(&middle).unwrap();
+                let quantizer = Quantizer::new(96, Bits::Four, distance, 3).about(centroid.clone());
+                let mut estimator = Estimator::default();
+                estimator.prepare(&quantizer, &middle);
+                for number in 0..100 {
+                    let long: Vec<f32> = vector(96, number, true).iter().map(|value| value * size).collect();
+                    let row = beside(&centroid, long);
+                    let factors = quantizer.encode(&row, &mut Scratch::default(), &mut Vec::new());
+                    let (constant, _, _) = estimator.line();
+                    let score = match quantizer.has_lengths() {
+                        true => constant - factors.norm * factors.norm,
+                        false => constant + factors.offset,
+                    };
+                    let interval = estimator.interval(factors, score, 2.5);
+                    let exact = match distance {
+                        Distance::Euclid => squared_euclid_to_score(exact(distance, &middle, &row) as f32),
+                        _ => exact(distance, &middle, &row) as f32,
+                    };
+                    assert!(
+                        interval.lower() <= exact && exact <= interval.upper(),
+                        "{distance:?} {size}: {exact}, {interval:?}"
+                    );
+                }
+            }
         }
     }
 

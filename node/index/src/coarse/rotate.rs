@@ -24,11 +24,16 @@ pub(crate) struct Rotation {
     signs: Vec<f32>,
 }
 
+/// Components after a rotation of so many: a multiple of 64.
+pub fn padded(dimension: usize) -> usize {
+    dimension.next_multiple_of(BLOCK)
+}
+
 impl Rotation {
     /// The rotation of that seed.
     pub fn new(dimension: usize, seed: u64) -> Rotation {
         assert!(dimension > 0, "dimension 0");
-        let padded = dimension.next_multiple_of(BLOCK);
+        let padded = padded(dimension);
         let span = 1 << padded.ilog2();
         let mut own = Rotation {
             dimension,

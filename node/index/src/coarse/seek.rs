@@ -282,7 +282,9 @@ pub(super) fn scan(
                 rows.score(estimator, tile, scores);
                 // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
                 let reach = scan.deviations * estimator.widest(largest);
-                simd::above(scores, (estimator.inward(scan.floor) - reach).next_down(), good);
+                let bar = (estimator.inward(scan.floor) - reach).next_down();
+                // Numbers beyond f32: nothing is known to be below.
+                simd::above(scores, if reach.is_finite() { bar } else { f32::NAN }, good);
                 for at in good.iter().map(|at| *at as usize) {
                     let factors = rows.factors(tile[at]);
                     scan.offer(tile[at], estimator.interval(factors, scores[at], scan.deviations));

@@ -1,5 +1,8 @@
 //! What is derived from published segments: codes, graphs and columns of the payload, built beside everything else.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+
 use granum_model::Schema;
 
 use super::Index;
@@ -74,8 +77,8 @@ impl Index {
     /// that a graph does. What fails here is left to [`Index::derive`], which says why.
     pub(super) fn encode_segment(&self, segment: &Segment) {
         for vectors in segment.vectors() {
-            let centroid = self.centroid(vectors.name());
-            if derive::encode_only(&self.directory, segment.id, vectors, self.options, centroid).is_ok() {
+            let centroids = self.centroids(vectors);
+            if derive::encode_only(&self.directory, segment.id, vectors, self.options, centroids).is_ok() {
                 let coarse = Coarse::open(&self.directory, segment.id, vectors);
                 // Read now, so that no search waits for it.
                 vectors.set_coarse(coarse.filter(Coarse::is_sound));
@@ -83,21 +86,23 @@ impl Index {
         }
     }
 
-    /// What the codes of a vector are about in the largest segment that has some.
-    fn centroid(&self, vector: &str) -> Centroid {
+    /// What the codes of such vectors are about in published segments, the largest first.
+    fn centroids(&self, vectors: &VectorFile) -> Vec<Centroid> {
         let state = self.state().clone();
-        let files = state.segments.iter().filter_map(|live| live.segment.vector(vector));
-        let coded = files.filter_map(|file| Some((file.places(), file.coarse().clone()?)));
-        let largest = coded.max_by_key(|(places, _)| *places);
-        largest.map_or_else(Centroid::default, |(_, coarse)| coarse.centroid().clone())
+        let files = state.segments.iter().flat_map(|live| live.segment.vectors());
+        let alike = files.filter(|file| file.is_like(vectors));
+        let coded = alike.filter_map(|file| Some((file.places(), file.coarse().clone()?)));
+        let mut coded: Vec<(u64, Arc<Coarse>)> = coded.collect();
+        coded.sort_by_key(|(places, _)| Reverse(*places));
+        coded.iter().map(|(_, coarse)| coarse.centroid().clone()).collect()
     }
 
-    /// About the most that the codes and graphs which published segments lack will take on disk: as much as their vectors do.
+    /// The most that the codes and graphs which published segments lack will take on disk, but for the rest of last pages.
     pub fn underived_bytes(&self) -> u64 {
         let state = self.state().clone();
         let vectors = state.segments.iter().flat_map(|live| live.segment.vectors());
         let lacking = vectors.filter(|vectors| derive::is_known_to_lack(vectors, self.options));
-        lacking.map(VectorFile::values_bytes).sum()
+        lacking.map(|vectors| derive::bytes(vectors, self.options)).sum()
     }
 
     pub(super) fn derive_segment(
@@ -115,7 +120,7 @@ impl Index {
             }
             let present = Present {
                 origins: Origin::all(&self.directory, sources, vectors),
-                centroid: self.centroid(vectors.name()),
+                centroids: self.centroids(vectors),
             };
             derive::derive(
                 &self.directory,

@@ -4,10 +4,11 @@
 //! don't help, all are: while a chunk fills, under a filter (which may let any of them through), for `exact`, for vectors
 //! that are not dense, and for short ones.
 
+use super::named::scan_together;
 use super::{STOP_ROWS, Search};
 use crate::coarse::Places;
 use crate::coarse::chunk::Chunks;
-use crate::coarse::seek::{Named, Scan};
+use crate::coarse::seek::Named;
 use crate::error::SearchError;
 use crate::metric::Probe;
 use crate::query::RowRef;
@@ -18,7 +19,7 @@ pub(super) fn search(searches: &mut [Search<'_>], part: u32, recent: &Recent) ->
     let Some(first) = searches.first() else {
         return Ok(());
     };
-    let (field, stop) = (first.field, first.stop);
+    let field = first.field;
     let (mut coded, others): (Vec<_>, Vec<_>) = searches.iter_mut().partition(|search| search.rules_out());
     for search in others {
         search.score_all(part, recent, &[])?;
@@ -40,12 +41,9 @@ pub(super) fn search(searches: &mut [Search<'_>], part: u32, recent: &Recent) ->
     };
     let dead = recent.dead();
     let alive = (!dead.is_empty()).then(|| Places::all_but(places, dead.iter().filter_map(place_of)));
-    let mut scans: Vec<Scan<'_>> = coded.iter().map(|search| search.scan_of_codes()).collect();
-    let scored = Chunks::new(codes, CHUNK_ROWS).scan(alive.as_ref(), &mut scans, stop);
-    let scored = scored.ok_or(SearchError::Stopped)?;
-    let named: Vec<Vec<Named>> = scans.into_iter().map(Scan::into_named).collect();
+    let chunks = Chunks::new(codes, CHUNK_ROWS);
+    let named = scan_together(&mut coded, |scans, stop| chunks.scan(alive.as_ref(), scans, stop))?;
     for (search, named) in coded.into_iter().zip(named) {
-        search.scanned(scored);
         search.prove_memory(part, recent, &numbers, named);
     }
     Ok(())

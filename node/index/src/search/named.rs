@@ -72,22 +72,36 @@ impl Codes {
 /// Scans codes of a segment, each once for all queries that ask for the same.
 pub(super) fn scan_codes(part: u32, mut asked: Vec<(&mut Search<'_>, Codes)>) -> Result<(), SearchError> {
     while let Some((search, codes)) = asked.pop() {
-        let (mut together, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, own)| own.is_same(&codes));
+        let (together, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, own)| own.is_same(&codes));
         asked = others;
-        let Codes { coarse, among } = codes;
-        let stop = search.stop;
-        let mut searches: Vec<&mut Search<'_>> = together.drain(..).map(|(search, _)| search).collect();
+        let mut searches: Vec<&mut Search<'_>> = together.into_iter().map(|(search, _)| search).collect();
         searches.push(search);
-        let mut scans: Vec<Scan<'_>> = searches.iter().map(|search| search.scan_of_codes()).collect();
-        let scored = coarse.scan(among.as_deref(), &mut scans, stop);
-        let scored = scored.ok_or(SearchError::Stopped)?;
-        let named: Vec<Vec<Named>> = scans.into_iter().map(Scan::into_named).collect();
+        let Codes { coarse, among } = codes;
+        let named = scan_together(&mut searches, |scans, stop| coarse.scan(among.as_deref(), scans, stop))?;
         for (search, named) in searches.into_iter().zip(named) {
-            search.scanned(scored);
             search.claim(part, named);
         }
     }
     Ok(())
+}
+
+/// What one `scan` names for each of `searches`.
+pub(super) fn scan_together(
+    searches: &mut [&mut Search<'_>],
+    scan: impl Fn(&mut [Scan<'_>], &dyn Fn() -> bool) -> Option<u64>,
+) -> Result<Vec<Vec<Named>>, SearchError> {
+    let Some(first) = searches.first() else {
+        return Ok(Vec::new());
+    };
+    let stop = first.stop;
+    let mut scans: Vec<Scan<'_>> = searches.iter().map(|search| search.scan_of_codes()).collect();
+    let scored = scan(&mut scans, stop).ok_or(SearchError::Stopped)?;
+    let named = scans.into_iter().map(Scan::into_named).collect();
+    for search in searches {
+        search.certificate.scanned();
+        search.usage.rows_scored += scored;
+    }
+    Ok(named)
 }
 
 /// Documents that a filter is evaluated on before rows are scored; where more are in doubt, scores come first.
@@ -177,17 +191,11 @@ impl Search<'_> {
     }
 
     /// The scan of codes that this query asks for.
-    pub(super) fn scan_of_codes(&self) -> Scan<'_> {
+    fn scan_of_codes(&self) -> Scan<'_> {
         let Probe::Dense { query, .. } = &self.probe else {
             unreachable!("codes are of dense vectors");
         };
         Scan::new(query, self.wanted(), self.certificate.deviations(), self.best.worst())
-    }
-
-    /// Rows were left out by the bounds of their codes, of so many that were scored.
-    pub(super) fn scanned(&mut self, scored: u64) {
-        self.certificate.scanned();
-        self.usage.rows_scored += scored;
     }
 
     /// Which places of live rows pass the filter, if that is known or can be told from few documents.

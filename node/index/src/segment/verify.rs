@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use granum_model::{Dense, Distance, Vector};
+use granum_model::{Dense, Distance, Fine, Vector, scaled};
 use roaring::RoaringBitmap;
 
 use super::{Segment, SegmentRef, VectorFile, names};
@@ -196,7 +196,14 @@ fn fault(file: &VectorFile, vector: &Vector) -> Option<String> {
     if let Some(at) = rows.iter().position(|component| !component.is_finite()) {
         return Some(format!("component {at} is {}", rows[at]));
     }
-    let is_unit = |row: &[f32]| (row.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() <= UNIT_TOLERANCE;
+    if file.fine() == Fine::I8 && !rows.chunks_exact(row_length.max(1)).all(scaled::is_round) {
+        return Some("not whole numbers of a scale".into());
+    }
+    // A row of zeros has no direction, and is kept as it is.
+    let is_unit = |row: &[f32]| {
+        let square = row.iter().map(|x| x * x).sum::<f32>();
+        square == 0.0 || (square - 1.0).abs() <= UNIT_TOLERANCE
+    };
     let is_dense = !matches!(vector, Vector::Sparse { .. });
     if is_dense && file.distance() == Distance::Cosine && !rows.chunks_exact(row_length.max(1)).all(is_unit) {
         return Some("not of unit length".into());

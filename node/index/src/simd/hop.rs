@@ -129,7 +129,7 @@ pub(crate) fn finish(
         "a place beyond the {count} of the table"
     );
     for (at, place) in places.iter().enumerate() {
-        // SAFETY: `at` is below the length of all three, which agree; a place is below the length of the tables.
+        // SAFETY: `at` is below the length of all three, which agree; a place is below the length of `scales`.
         unsafe {
             let scale = *scales.get_unchecked(*place as usize);
             let sum = *sums.get_unchecked(at) as f32;

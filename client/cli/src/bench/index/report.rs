@@ -28,6 +28,7 @@ pub fn json(command: &Command, built: &Built, line: &Line) -> serde_json::Value 
     json!({
         "rows": built.rows, "dimension": built.dimension, "segments": built.manifest.len(), "metric": format!("{:?}", command.metric).to_lowercase(),
         "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": ef, "threads": command.threads,
+        "fine": format!("{:?}", built.schema.vectors[0].fine).to_lowercase(), "batch": command.batch,
         "selectivity": command.filter_selectivity, "filter_rows": format!("{:?}", command.filter_rows).to_lowercase(), "recall": measured.recall, "candidate_recall": measured.candidate_recall,
         "qps": measured.qps, "p50_us": measured.p50_us, "p99_us": measured.p99_us, "rows_scored": measured.rows_scored,
         "rows_read": measured.rows_read, "pages_read": measured.pages_read, "ram_bytes_row": measured.ram_bytes_row,
