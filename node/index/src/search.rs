@@ -12,6 +12,7 @@ pub(crate) mod filtered;
 mod memory;
 mod named;
 mod reads;
+mod together;
 
 use granum_model::{DocId, Hit, VectorField};
 
@@ -25,7 +26,8 @@ use crate::segment::VectorFile;
 use crate::state::Live;
 use crate::top_k::{Candidate, TopK};
 use crate::view::{Part, View};
-use named::{Left, Passing};
+use named::Passing;
+use together::Left;
 
 /// Queries that go through the parts together: what one of them was told to expect is still near when it is proved.
 const TOGETHER: usize = 16;
@@ -87,7 +89,7 @@ fn disk(searches: &mut [Search<'_>], part: u32, live: &Live) -> Result<(), Searc
             Left::Rows => exhaustive.push(search),
         }
     }
-    named::scan_codes(part, coded)?;
+    together::scan_codes(part, coded)?;
     if exhaustive.is_empty() {
         return Ok(());
     }

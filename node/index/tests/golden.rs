@@ -8,6 +8,10 @@ use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorF
 use half::f16;
 use xxhash_rust::xxh3::xxh3_64;
 
+#[allow(dead_code)]
+#[path = "../fuzz/mended.rs"]
+mod mended;
+
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
 }
@@ -171,14 +175,40 @@ fn a_scaled_row_is_its_scale_and_its_numbers() {
     };
     index.insert(document.clone(), None).unwrap();
     let built = index.build(&index.freeze(SegmentId(1))).unwrap();
-    let file = built.segments()[0]
-        .files
-        .iter()
-        .find(|file| file.name.contains("vector"));
-    let written = std::fs::read(directory.path().join(&file.unwrap().name)).unwrap();
+    let mut files = built.segments()[0].files.iter();
+    let file = files.find(|file| file.name.contains("vector")).unwrap();
+    let path = directory.path().join(&file.name);
+    let written = std::fs::read(&path).unwrap();
     let numbers = [1, -127i8, 2].map(i8::cast_unsigned);
     assert_eq!(written[..7], [&0.5f32.to_le_bytes()[..], &numbers].concat());
+    let mut manifest = built.segments().to_vec();
     index.publish(built);
     let view = index.view();
     assert_eq!(view.get(&DocId::Number(1), None).unwrap(), Some(document));
+    assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
+    let mut forged = written;
+    mended::edit(&mut forged, &[4, 0, 0, 1, 1, 0x80]);
+    let mut files = manifest[0].files.iter_mut();
+    files.find(|file| path.ends_with(&file.name)).unwrap().xxh3 = xxh3_64(&forged);
+    std::fs::write(&path, forged).unwrap();
+    let problems = verify(directory.path(), &manifest).problems.join("\n");
+    assert!(problems.contains("not whole numbers of a scale"), "{problems}");
+}
+
+#[test]
+fn a_row_of_zeros_is_no_damage() {
+    let document = Document {
+        id: DocId::Number(1),
+        version: 1,
+        payload: Arc::default(),
+        vectors: vec![(String::new(), Vector::Dense(Dense::F16(vec![0; 4])))],
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), schema(), Options::default(), &[]).unwrap();
+    index.insert(document, None).unwrap();
+    let built = index.build(&index.freeze(SegmentId(1))).unwrap();
+    assert_eq!(
+        verify(directory.path(), built.segments()).problems,
+        Vec::<String>::new()
+    );
 }

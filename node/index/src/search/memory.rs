@@ -4,7 +4,7 @@
 //! don't help, all are: while a chunk fills, under a filter (which may let any of them through), for `exact`, for vectors
 //! that are not dense, and for short ones.
 
-use super::named::scan_together;
+use super::together::scan_together;
 use super::{STOP_ROWS, Search};
 use crate::coarse::Places;
 use crate::coarse::chunk::Chunks;
