@@ -24,6 +24,7 @@ const WORTH: f64 = 0.05;
 const WORTH_OFFSETS: f64 = 0.25;
 /// Rows that the mean is taken of: their own noise is a thousandth of their squared length.
 const SAMPLE_ROWS: u64 = 1024;
+
 /// What is subtracted. Invariant: its length is finite.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Centroid {

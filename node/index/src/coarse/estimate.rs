@@ -1,9 +1,10 @@
 //! What a code says of a score: an estimate, and how far it may be off.
 //!
-//! The query, less the centroid as the rows are, is rotated like those and rounded to signed bytes, so that the sum over a row is one of integers. The bound
-//! of an estimate is `deviations` standard deviations: the row's own (see [`super::quantize`]), smaller near the query by
-//! `sqrt(1 - cos^2)`, because a code's error is at right angles to the row (shared/research/index.md, section 12: without
-//! it bounds of neighbours are a fifth too wide), and the rounding of the query, which is independent of it.
+//! The query, less the centroid as the rows are, is rotated like those and rounded to signed bytes, so that the sum over a row
+//! is one of integers. The bound of an estimate is `deviations` standard deviations: the row's own (see [`super::quantize`]),
+//! smaller near the query by `sqrt(1 - cos^2)`, because a code's error is at right angles to the row
+//! (shared/research/index.md, section 12: without it bounds of neighbours are a fifth too wide), and the rounding of the query,
+//! which is independent of it. What sums in f32 may lose beside is added.
 
 use super::quantize::{Factors, Maker, Quantizer};
 use crate::metric::squared_euclid_to_score;
