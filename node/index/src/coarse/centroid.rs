@@ -20,8 +20,8 @@ use crate::simd::codes::Bits;
 /// Squared distance of the mean from a centroid, in mean squared lengths of rows, from which on another is worth it. Bounds are
 /// about as much narrower.
 const WORTH: f64 = 0.05;
-/// The same where it costs walks an offset a row that they score, and few rows are read for their bounds.
-const WORTH_OFFSETS: f64 = 0.25;
+/// The same where it costs walks an offset a row that they score, a line of memory, and few rows are read for their bounds.
+const WORTH_OFFSETS: f64 = 0.75;
 /// Rows that the mean is taken of: their own noise is a thousandth of their squared length.
 const SAMPLE_ROWS: u64 = 1024;
 
@@ -141,10 +141,10 @@ mod tests {
         vector
     }
 
-    /// A unit vector, `common` and its own in equal parts.
+    /// A unit vector, nine tenths of whose squared length are `common`.
     fn beside(common: &[f32], number: u64) -> Vec<f32> {
         let own = direction(1 + number);
-        unit(common.iter().zip(own).map(|(common, own)| common + own).collect())
+        unit(common.iter().zip(own).map(|(common, own)| 3.0 * common + own).collect())
     }
 
     fn schema(dimension: usize, distance: Distance) -> Schema {
@@ -255,9 +255,9 @@ mod tests {
             let encoded = sealed.vectors(|file| encode(file, &quantizer, &[], &Inline).unwrap());
             encoded.factors.iter().map(|factors| factors.error).sum()
         };
-        // Half of the squared length is common.
+        // A tenth of the squared length is not common; how well the rest is rounded depends on one rotation of one direction.
         let share = error(centroid) / error(Centroid::default());
-        assert!((share - 0.5f32.sqrt()).abs() < 0.03, "{share}");
+        assert!((share - 0.1f32.sqrt()).abs() < 0.08, "{share}");
     }
 
     #[test]
