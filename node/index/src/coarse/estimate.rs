@@ -35,6 +35,7 @@ pub(crate) struct Estimator {
     length: f32,
     /// `|c|`.
     middle: f32,
+    /// Scores hold squared lengths: those of distances.
     has_lengths: bool,
     per_product: f32,
     distance: Option<Distance>,
@@ -148,10 +149,10 @@ impl Estimator {
         if lengths <= 0.0 {
             return self.rounded_away(factors.norm);
         }
-        let length = if self.per_product == 1.0 {
-            0.0
-        } else {
+        let length = if self.has_lengths {
             factors.norm * factors.norm
+        } else {
+            0.0
         };
         let product = (score - self.constant - factors.offset + length) / self.per_product;
         // The cosine is an estimate too: the bound must not shrink because this one happens to be large.

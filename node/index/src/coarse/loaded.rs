@@ -23,7 +23,6 @@ pub(super) struct Loaded {
     kernel: CodeKernel,
     degree: usize,
     has_lengths: bool,
-    has_offsets: bool,
     places: u32,
     largest: Factors,
 }
@@ -45,7 +44,6 @@ impl Loaded {
             kernel: codes.kernel(),
             degree: graph.map_or(0, Graph::degree),
             has_lengths: codes.quantizer().has_lengths(),
-            has_offsets: codes.quantizer().has_offsets(),
             places: (scales.len() / 4) as u32,
             largest: Factors::default(),
         };
@@ -90,10 +88,10 @@ impl Rows for Loaded {
         const TILE: usize = 64;
         let scales = simd::numbers(self.memory.piece(SCALES));
         let table = |piece| simd::numbers(self.memory.piece(piece));
-        let beside = match (self.has_lengths, self.has_offsets) {
-            (true, _) => Beside::Norms(table(NORMS)),
-            (false, true) => Beside::Offsets(table(OFFSETS)),
-            (false, false) => Beside::Nothing,
+        let beside = match table(OFFSETS) {
+            _ if self.has_lengths => Beside::Norms(table(NORMS)),
+            [] => Beside::Nothing,
+            offsets => Beside::Offsets(offsets),
         };
         let mut sums = [0; TILE];
         for (places, scores) in places.chunks(TILE).zip(scores.chunks_mut(TILE)) {

@@ -103,15 +103,5 @@ kernel!(absolutes_bytes, bytes, 1, absolute, scalar::absolutes, scalar::scaled);
 /// The machine must have AVX2, FMA and F16C; `row` must have as many components as `query`, each `scale` of its number.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn sum(sum: Sum, fine: Fine, query: &[f32], row: &[u8], scale: f32) -> f32 {
-    match (sum, fine) {
-        (Sum::Dot, Fine::F16) => dot_halves(query, row, scale),
-        (Sum::Dot, Fine::F32) => dot_floats(query, row, scale),
-        (Sum::Dot, Fine::I8) => dot_bytes(query, row, scale),
-        (Sum::Squares, Fine::F16) => squares_halves(query, row, scale),
-        (Sum::Squares, Fine::F32) => squares_floats(query, row, scale),
-        (Sum::Squares, Fine::I8) => squares_bytes(query, row, scale),
-        (Sum::Absolutes, Fine::F16) => absolutes_halves(query, row, scale),
-        (Sum::Absolutes, Fine::F32) => absolutes_floats(query, row, scale),
-        (Sum::Absolutes, Fine::I8) => absolutes_bytes(query, row, scale),
-    }
+    by_kind!(sum, fine, (query, row, scale))
 }

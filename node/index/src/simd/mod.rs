@@ -6,6 +6,23 @@
 //! stands for, bit for bit. `unsafe` lives in this folder and in `fine/io` only.
 #![allow(unsafe_code, reason = "intrinsics; each block says why it is sound")]
 
+/// Calls the caller's kernel of a sum over rows of a format.
+macro_rules! by_kind {
+    ($sum:expr, $fine:expr, $arguments:tt) => {
+        match ($sum, $fine) {
+            (Sum::Dot, Fine::F16) => dot_halves $arguments,
+            (Sum::Dot, Fine::F32) => dot_floats $arguments,
+            (Sum::Dot, Fine::I8) => dot_bytes $arguments,
+            (Sum::Squares, Fine::F16) => squares_halves $arguments,
+            (Sum::Squares, Fine::F32) => squares_floats $arguments,
+            (Sum::Squares, Fine::I8) => squares_bytes $arguments,
+            (Sum::Absolutes, Fine::F16) => absolutes_halves $arguments,
+            (Sum::Absolutes, Fine::F32) => absolutes_floats $arguments,
+            (Sum::Absolutes, Fine::I8) => absolutes_bytes $arguments,
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
