@@ -2,7 +2,7 @@
 
 use std::io;
 
-use granum_model::VectorKind;
+use granum_model::{PayloadKind, VectorKind};
 
 use crate::document::SegmentId;
 
@@ -174,6 +174,15 @@ pub enum SearchError {
     Key {
         /// The path as written.
         key: String,
+    },
+    /// There is no payload index to count values by.
+    #[error("key: {key:?} {}; values are counted by a payload index of kind keyword, uuid, integer or bool",
+        found.map_or("has no payload index".to_owned(), |kind| format!("is indexed as {}", kind.name())))]
+    Facet {
+        /// The path as written.
+        key: String,
+        /// What index there is.
+        found: Option<PayloadKind>,
     },
     /// The caller said stop.
     #[error("stopped: the deadline has passed or the caller is gone")]

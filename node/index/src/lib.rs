@@ -6,7 +6,7 @@
 //! Reading order:
 //! 1. [`document`] and [`query`]: what goes in, what is asked, what comes out.
 //! 2. [`index`]: the one type that others hold: insert, delete, freeze, build, publish, merge, view.
-//! 3. [`view`] and `search`: a pinned state and the recipe of a query over it.
+//! 3. [`view`], `search` and `facet`: a pinned state, and the recipes of a query and of a count by value over it.
 //! 4. `recent` (documents in memory, exact), `segment` (immutable files), `fine` (page-packed vectors on disk), `coarse`
 //!    (what names candidates), `filter` (which documents may be hits), `column` (which rows have which values), `simd` (the
 //!    arithmetic).
@@ -24,6 +24,7 @@ mod column;
 pub mod document;
 pub mod error;
 mod executor;
+mod facet;
 mod filter;
 mod fine;
 pub mod index;
@@ -46,6 +47,7 @@ pub use coarse::door;
 pub use document::{Document, Place, SegmentId};
 pub use error::{BuildError, InsertError, MergeError, OpenError, ReadError, SearchError};
 pub use executor::{Executor, Inline};
+pub use facet::Facet;
 pub use filter::check as check_filter;
 pub use index::{Built, Frozen, Index, Merged, Moved, Stats};
 pub use metric::score;

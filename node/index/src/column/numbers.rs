@@ -43,6 +43,16 @@ impl Column {
         self.file.section_bytes(KEYS) / 8
     }
 
+    /// The sort key of an entry.
+    pub(super) fn key(&self, at: u64) -> Result<u64, ReadError> {
+        self.number(KEYS, at)
+    }
+
+    /// The row of an entry.
+    pub(super) fn row(&self, at: u64) -> Result<u32, ReadError> {
+        self.read_row(self.file.bytes(ROWS, at * 4..at * 4 + 4)?)
+    }
+
     /// The entries with this key.
     pub(super) fn equal(&self, key: u64) -> Result<Range<u64>, ReadError> {
         let start = self.partition(|own| own < key)?;
@@ -105,7 +115,7 @@ impl Column {
         let mut rows = Vec::new();
         self.collect_rows(0..self.entries(), &mut rows)?;
         for (at, row) in (0..).zip(&rows) {
-            let entry = Some((self.number(KEYS, at)?, *row));
+            let entry = Some((self.key(at)?, *row));
             if before >= entry {
                 return Err(self
                     .file
@@ -130,12 +140,14 @@ impl Column {
         }
         let bytes = self.file.bytes(ROWS, entries.start * 4..entries.end * 4)?;
         for bytes in bytes.chunks_exact(4) {
-            match u32_at(bytes, 0).filter(|row| *row < self.rows()) {
-                Some(row) => rows.push(row),
-                None => return Err(self.file.malformed("a row that the segment does not have")),
-            }
+            rows.push(self.read_row(bytes)?);
         }
         Ok(())
+    }
+
+    fn read_row(&self, bytes: &[u8]) -> Result<u32, ReadError> {
+        let row = u32_at(bytes, 0).filter(|row| *row < self.rows());
+        row.ok_or_else(|| self.file.malformed("a row that the segment does not have"))
     }
 
     /// Number of leading entries of whose key `is_before` is true.
@@ -143,7 +155,7 @@ impl Column {
         let (mut low, mut high) = (0, self.entries());
         while low < high {
             let middle = low + (high - low) / 2;
-            if is_before(self.number(KEYS, middle)?) {
+            if is_before(self.key(middle)?) {
                 low = middle + 1;
             } else {
                 high = middle;

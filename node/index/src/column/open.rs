@@ -137,6 +137,10 @@ impl Column {
         &self.path
     }
 
+    pub fn kind(&self) -> PayloadKind {
+        self.kind
+    }
+
     pub fn is_of(&self, field: &PayloadField) -> bool {
         self.kind == field.kind && self.file.footer().name == field.key
     }

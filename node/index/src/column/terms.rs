@@ -4,6 +4,7 @@
 //! · 4 bitmaps, end to end.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -12,6 +13,7 @@ use super::Column;
 use crate::bytes::field;
 use crate::error::ReadError;
 use crate::fine::PagedFile;
+use crate::segment::deleted;
 
 const TABLE: usize = 2;
 const TERMS: usize = 3;
@@ -65,7 +67,8 @@ impl Column {
         Ok(())
     }
 
-    fn term(&self, at: u64) -> Result<&[u8], ReadError> {
+    /// The `at`-th term.
+    pub(super) fn term(&self, at: u64) -> Result<&[u8], ReadError> {
         let start = match at.checked_sub(1) {
             Some(before) => self.ends(before)?.0,
             None => 0,
@@ -73,12 +76,24 @@ impl Column {
         self.file.bytes(TERMS, start..self.ends(at)?.0)
     }
 
+    /// Rows that have the `at`-th term, without a place in the cache: of use to who looks at every term.
+    pub(super) fn posting_once(&self, at: u64) -> Result<RoaringBitmap, ReadError> {
+        let bytes = self.file.bytes(POSTINGS, self.posting_range(at)?)?;
+        deleted::decode_bytes(&self.file, bytes)
+    }
+
     fn posting_at(&self, at: u64) -> Result<Arc<RoaringBitmap>, ReadError> {
+        let range = self.posting_range(at)?;
+        self.bitmap(POSTINGS, range.start, range.end)
+    }
+
+    /// Bytes of the `at`-th term's bitmap.
+    fn posting_range(&self, at: u64) -> Result<Range<u64>, ReadError> {
         let start = match at.checked_sub(1) {
             Some(before) => self.ends(before)?.1,
             None => 0,
         };
-        self.bitmap(POSTINGS, start, self.ends(at)?.1)
+        Ok(start..self.ends(at)?.1)
     }
 
     /// Ends of a term's bytes and of its bitmap.

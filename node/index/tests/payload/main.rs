@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 mod damage;
+mod facet;
 mod golden;
 mod plain;
 mod random;

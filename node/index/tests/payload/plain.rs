@@ -88,7 +88,7 @@ fn values<'a>(payload: &'a Value, key: &str) -> Vec<&'a Value> {
     }
 }
 
-fn elements<'a>(payload: &'a Value, key: &str) -> Vec<&'a Value> {
+pub fn elements<'a>(payload: &'a Value, key: &str) -> Vec<&'a Value> {
     let values = values(payload, key).into_iter();
     values
         .flat_map(|value| match value {
