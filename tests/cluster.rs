@@ -21,7 +21,7 @@ mod sessions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use granum_client::{Client, Document, ReadLevel, VectorField};
+use granum_client::{Client, Document, PayloadKind, ReadLevel, VectorField};
 use granum_tests::processes::{self, Cluster, eventually};
 
 const DIMENSION: u32 = 16;
@@ -51,6 +51,7 @@ async fn create_with(client: &Client, name: &str, shards: u32, replication_facto
     client
         .create_collection(name)
         .vector(field)
+        .index("parity", PayloadKind::Keyword)
         .shards(shards)
         .replication_factor(replication_factor)
         .send()

@@ -54,12 +54,12 @@ pub use client::Client;
 pub use document::{Document, Hit, StoredDocument};
 pub use error::{AdminError, SearchError, WriteError};
 pub use filter::FilterError;
-pub use granum_model::{DocId, Filter, PayloadKind, RequestId};
+pub use granum_model::{DocId, FacetHit, FacetValue, Filter, PayloadKind, RequestId};
 pub use granum_proto::limits;
 pub use granum_proto::status::Failure;
 /// The messages of the public API, where a reply is handed on as it came: [`v1::ReplyInfo`], [`v1::CollectionInfo`].
 pub use granum_proto::v1;
 pub use read_level::ReadLevel;
 pub use scroll::Scroll;
-pub use search::{Answer, Query};
+pub use search::{Answer, Facet, Query};
 pub use write::{Outcome, Written};

@@ -152,6 +152,8 @@ documents! {
     scroll(ScrollRequest) -> ScrollResponse = query::read::scroll;
     /// How many documents a filter lets through.
     count(CountRequest) -> CountResponse = query::read::count;
+    /// The values of a field that most documents have.
+    facet(FacetRequest) -> FacetResponse = query::facet::facet;
     /// Writes documents; an outcome for each.
     upsert(UpsertRequest) -> WriteResponse = write::upsert;
     /// Deletes documents by id, or all that a filter lets through.

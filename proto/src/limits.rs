@@ -14,6 +14,10 @@ pub const SPARSE_VALUES_MAX: usize = 65_536;
 pub const LIMIT_MAX: u32 = 10_000;
 /// Largest offset + k of a query.
 pub const WINDOW_MAX: u32 = 100_000;
+/// Most values that a shard counts documents by in one answer.
+pub const FACET_VALUES_MAX: u32 = 100_000;
+/// Most bytes of such values.
+pub const FACET_BYTES_MAX: usize = 16 << 20;
 /// Largest payload of a document, in bytes of JSON.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of a payload.
@@ -49,6 +53,11 @@ pub const STREAMS_MAX: u32 = 256;
 
 const _: () = assert!(ENTRY_BYTES_MAX < MESSAGE_IN_BYTES_MAX, "an entry must fit a message");
 const _: () = assert!(PAYLOAD_BYTES_MAX < ENTRY_BYTES_MAX, "a document must fit an entry");
+const _: () = assert!(FACET_BYTES_MAX < MESSAGE_IN_BYTES_MAX, "values must fit a message");
+const _: () = assert!(
+    LIMIT_MAX <= FACET_VALUES_MAX,
+    "a shard must be able to name all values asked for"
+);
 const _: () = assert!(LIMIT_MAX <= WINDOW_MAX, "a page must fit the window");
 
 /// A request that can't be taken as it is: which field, and what is wrong with it (value and limit in the text).

@@ -23,6 +23,16 @@ async fn count(client: &Client) -> u64 {
     client.count("documents", &Filter::default()).await.unwrap()
 }
 
+/// Even and odd documents.
+async fn by_parity(client: &Client) -> [u64; 2] {
+    let found = client.facet("documents", "parity", &Filter::default(), 10).await.unwrap();
+    assert!(found.is_exact);
+    ["even", "odd"].map(|parity| {
+        let mut hits = found.hits.iter().filter(|hit| hit.value.to_string() == parity);
+        hits.next().map_or(0, |hit| hit.count)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_reads_its_own_writes_and_hands_them_to_another_client() {
     let mut cluster = Cluster::start().await;
@@ -47,9 +57,11 @@ async fn a_session_reads_its_own_writes_and_hands_them_to_another_client() {
             "row {row} was just written"
         );
         assert!(count(&session).await > row);
+        assert_eq!(by_parity(&session).await, [(row + 2) / 2, (row + 1) / 2]);
     }
     session.delete("documents", [149u64]).await.unwrap();
     assert_eq!(count(&session).await, 149);
+    assert_eq!(by_parity(&session).await, [75, 74]);
 
     // Another client, through the coordinator that is left, with one node fewer.
     let token = session.session_token().expect("a session has a token");

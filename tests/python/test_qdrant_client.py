@@ -1,5 +1,6 @@
 """The published Python client of Qdrant does its work against Granum, on real data, checked against numpy."""
 
+import collections
 import io
 import json
 import pathlib
@@ -166,6 +167,21 @@ def test_an_answer_says_whether_it_is_certified(cluster, packages, sample):
     assert certified["points"] == exact["points"] and exact["granum"]["warnings"] == []
 
 
+def check_facets(client, packages, documents):
+    """Counts by value are those of a plain count; ties come in the order of values."""
+    games = models.Filter(must=[match("section", "games")])
+    for key, limit, wanted in [("section", 10, None), ("tags", 25, None), ("tags", 7, games), ("installed_size", 1000, None), ("installed_size", 3, games)]:
+        counts = collections.Counter()
+        for document in documents:
+            if wanted is None or document.get("section") == "games":
+                values = document.get(key)
+                counts.update(set(values) if isinstance(values, list) else [] if values is None else [values])
+        expected = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
+        for exact in False, True:
+            found = client.facet(packages, key=key, limit=limit, facet_filter=wanted, exact=exact)
+            assert [(hit.value, hit.count) for hit in found.hits] == expected, key
+
+
 def test_payload_indexes_change_no_answer(client, packages, sample):
     documents, _ = sample
     near = models.GeoRadius(center=models.GeoPoint(lat=52.5, lon=13.4), radius=1000.0)
@@ -194,6 +210,7 @@ def test_payload_indexes_change_no_answer(client, packages, sample):
     filled = {key: sum(document.get(key) not in (None, []) for document in documents) for key in schema}
     assert {key: index.points for key, index in schema.items()} == filled and filled["place"] == 0 < filled["tags"]
     assert [client.count(packages, count_filter=wanted).count for wanted in filters] == before
+    check_facets(client, packages, documents)
     client.delete_payload_index(packages, "tags")
     assert "tags" not in client.get_collection(packages).payload_schema
     assert [client.count(packages, count_filter=wanted).count for wanted in filters] == before
@@ -204,6 +221,8 @@ def test_payload_indexes_change_no_answer(client, packages, sample):
 
 @pytest.mark.parametrize("call, code, problem", [
     (lambda client: client.create_payload_index("packages", "a..b", models.PayloadSchemaType.KEYWORD), 400, "a..b"),
+    (lambda client: client.facet("packages", key="description"), 400, "has no payload index; values are counted by a payload index of kind keyword, uuid, integer or bool"),
+    (lambda client: client.facet("packages", key="text"), 400, '"text" is indexed as text'),
     (lambda client: client.query_points("nowhere", query=[1.0]), 404, "nowhere"),
     (lambda client: client.query_points("packages", query=[1.0, 2.0]), 400, "384"),
     (lambda client: client.query_points("packages", query=[0.1] * 384, limit=10_001), 400, "10001"),

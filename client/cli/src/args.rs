@@ -23,6 +23,7 @@ pub enum Commands {
     Collection(collection::Collection),
     Get(ask::Get),
     Count(ask::Count),
+    Facet(ask::Facet),
     Scroll(ask::Scroll),
     Delete(ask::Delete),
     Status(status::Status),

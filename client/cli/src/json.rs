@@ -1,6 +1,6 @@
 //! The words of the cluster as JSON for programs; docs/reference/cli.md documents these shapes, and they stay.
 
-use granum_client::{DocId, Hit, StoredDocument, v1};
+use granum_client::{DocId, Facet, FacetValue, Hit, StoredDocument, v1};
 use granum_model::{Dense, Vector};
 use half::f16;
 use serde_json::{Map, Value, json};
@@ -23,6 +23,19 @@ pub fn hit(hit: &Hit) -> Value {
     let mut object = document_parts(&hit.id, hit.version, &hit.payload_json, &hit.vectors);
     object.insert("score".into(), json!(hit.score));
     Value::Object(object)
+}
+
+/// The values that most documents have: `hits` with `value`, `count` and `error`, and `exact`.
+pub fn facet(facet: &Facet) -> Value {
+    let hits = facet.hits.iter().map(|hit| {
+        let value = match &hit.value {
+            FacetValue::Boolean(boolean) => json!(boolean),
+            FacetValue::Integer(integer) => json!(integer),
+            FacetValue::Text(text) => json!(text),
+        };
+        json!({"value": value, "count": hit.count, "error": hit.error})
+    });
+    json!({"hits": hits.collect::<Vec<_>>(), "exact": facet.is_exact})
 }
 
 /// A stored document: `id`, `version`, and `payload` and `vectors` where they were asked for.

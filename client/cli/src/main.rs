@@ -67,6 +67,7 @@ async fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Commands::Search(command) => ask::search(command).await,
         Commands::Get(command) => ask::get(command).await,
         Commands::Count(command) => ask::count(command).await,
+        Commands::Facet(command) => ask::facet(command).await,
         Commands::Scroll(command) => ask::scroll(command).await,
         Commands::Delete(command) => ask::delete(command).await,
         Commands::Bench(command) => bench::run(command).await,

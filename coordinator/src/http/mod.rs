@@ -54,6 +54,7 @@ pub fn router(coordinator: Coordinator) -> Router {
         .route("/collections/{collection}/points/delete", post(points::delete))
         .route("/collections/{collection}/points/scroll", post(points::scroll))
         .route("/collections/{collection}/points/count", post(points::count))
+        .route("/collections/{collection}/facet", post(points::facet))
         .route("/collections/{collection}/points/query", post(points::query))
         .route(
             "/collections/{collection}/points/query/batch",

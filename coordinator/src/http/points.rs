@@ -155,6 +155,20 @@ pub async fn count(asked: Asked) -> Response {
     .await
 }
 
+/// `POST /collections/{collection}/facet`
+pub async fn facet(asked: Asked) -> Response {
+    let decode = |body: Node<'_>, collection: String, info| {
+        Ok(v1::FacetRequest {
+            info,
+            ..decode::query::facet(body, collection)?
+        })
+    };
+    answer(asked, decode, async |coordinator, request| {
+        encode::facet(coordinator.facet(request).await?)
+    })
+    .await
+}
+
 /// `POST /collections/{collection}/points/query`
 pub async fn query(asked: Asked) -> Response {
     let decode = |body: Node<'_>, collection: String, info| {

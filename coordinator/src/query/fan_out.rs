@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use granum_proto::convert;
-use granum_proto::internal::{ShardAnswer, ShardCountResponse, ShardDocuments, ShardSearchResponse};
+use granum_proto::internal::{
+    ShardAnswer, ShardCountResponse, ShardDocuments, ShardFacetResponse, ShardSearchResponse,
+};
 use granum_proto::status::Failure;
 use granum_proto::v1::{self, ReadLevel};
 
@@ -31,7 +33,12 @@ macro_rules! read_reply {
     };
 }
 
-read_reply!(ShardSearchResponse, ShardDocuments, ShardCountResponse);
+read_reply!(
+    ShardSearchResponse,
+    ShardDocuments,
+    ShardCountResponse,
+    ShardFacetResponse
+);
 
 /// Answers of shards, in the order of the calls (missing ones left out), and what they were made from.
 pub(crate) struct Gathered<T> {
@@ -51,11 +58,17 @@ impl<T> Gathered<T> {
 
 fn unindexed(field: &v1::PayloadField, collection: &str) -> String {
     let kind = convert::schema::read_payload_field(field).map_or("KIND", |field| field.kind.name());
-    let (name, index) = (shell_word(collection), shell_word(&format!("{}={kind}", field.key)));
     format!(
-        "filter: there is no index over {:?}, so documents had to be read; add one: granum collection index add {name} {index}",
-        field.key
+        "filter: there is no index over {:?}, so documents had to be read; add one: {}",
+        field.key,
+        add_index(collection, &field.key, kind)
     )
+}
+
+/// The command that adds a payload index.
+pub(crate) fn add_index(collection: &str, key: &str, kind: &str) -> String {
+    let (name, index) = (shell_word(collection), shell_word(&format!("{key}={kind}")));
+    format!("granum collection index add {name} {index}")
 }
 
 /// A text as one word of a shell's command.

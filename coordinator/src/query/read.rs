@@ -169,7 +169,7 @@ pub(crate) async fn count_filled(context: &Context, collection: &v1::CollectionI
     join_all(counts).await.into_iter().flatten().collect()
 }
 
-fn timed(mut info: v1::ReplyInfo, begun: Instant) -> v1::ReplyInfo {
+pub(super) fn timed(mut info: v1::ReplyInfo, begun: Instant) -> v1::ReplyInfo {
     info.micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     info.stages.clear();
     info

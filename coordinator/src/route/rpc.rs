@@ -3,8 +3,8 @@
 use granum_proto::internal::shard_client::ShardClient;
 use granum_proto::internal::{
     AlterSchemaRequest, ShardCall, ShardCountRequest, ShardCountResponse, ShardDeleteByFilterRequest, ShardDocuments,
-    ShardGetRequest, ShardScrollRequest, ShardSearchRequest, ShardSearchResponse, ShardWriteRequest,
-    ShardWriteResponse,
+    ShardFacetRequest, ShardFacetResponse, ShardGetRequest, ShardScrollRequest, ShardSearchRequest,
+    ShardSearchResponse, ShardWriteRequest, ShardWriteResponse,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status};
@@ -43,6 +43,7 @@ shard_rpc! {
     ShardGetRequest => get -> ShardDocuments;
     ShardScrollRequest => scroll -> ShardDocuments;
     ShardCountRequest => count -> ShardCountResponse;
+    ShardFacetRequest => facet -> ShardFacetResponse;
     ShardWriteRequest => write -> ShardWriteResponse;
     ShardDeleteByFilterRequest => delete_by_filter -> ShardWriteResponse;
     AlterSchemaRequest => alter_schema -> ShardWriteResponse;

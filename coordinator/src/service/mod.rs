@@ -49,6 +49,7 @@ serve!(search_server::Search {
     get(GetRequest) -> GetResponse;
     scroll(ScrollRequest) -> ScrollResponse;
     count(CountRequest) -> CountResponse;
+    facet(FacetRequest) -> FacetResponse;
 });
 
 serve!(write_server::Write {

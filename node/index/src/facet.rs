@@ -35,6 +35,28 @@ pub struct Facet {
     pub rest: u64,
 }
 
+impl Facet {
+    /// Leaves out the last values beyond so many bytes.
+    pub fn cut(&mut self, bytes_max: usize) {
+        /// Of a value of any kind, and of its count.
+        const HIT_BYTES: usize = 32;
+        let mut bytes = 0;
+        let fits = self.counts.iter().take_while(|(value, _)| {
+            bytes += HIT_BYTES
+                + match value {
+                    FacetValue::Text(text) => text.len(),
+                    FacetValue::Boolean(_) | FacetValue::Integer(_) => 0,
+                };
+            bytes <= bytes_max
+        });
+        let fits = fits.count();
+        if let Some((_, count)) = self.counts.get(fits) {
+            self.rest = *count;
+            self.counts.truncate(fits);
+        }
+    }
+}
+
 impl View {
     /// The `limit` values at `key` that most of the documents that pass `filter` have. `key` is the path of a payload index of
     /// the schema, whether it is built or not, and of one of [`FACET_KINDS`]; the values are those that such an index
@@ -181,7 +203,11 @@ impl<'a> Counting<'a> {
             Ok((value, count))
         };
         Ok(Facet {
-            counts: best.into_sorted_vec().into_iter().map(read).collect::<Result<_, SearchError>>()?,
+            counts: best
+                .into_sorted_vec()
+                .into_iter()
+                .map(read)
+                .collect::<Result<_, SearchError>>()?,
             rest,
         })
     }
@@ -191,4 +217,23 @@ fn all(rows: u32) -> RoaringBitmap {
     let mut all = RoaringBitmap::new();
     all.insert_range(0..rows);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_off_is_no_more_frequent_than_the_rest() {
+        let text = |text: &str, count| (FacetValue::Text(text.into()), count);
+        let whole = Facet {
+            counts: vec![text("aaaa", 9), text("bbbb", 5), text("cccc", 2)],
+            rest: 1,
+        };
+        for (bytes, kept, rest) in [(108, 3, 1), (107, 2, 2), (72, 2, 2), (71, 1, 5), (0, 0, 9)] {
+            let mut cut = whole.clone();
+            cut.cut(bytes);
+            assert_eq!((cut.counts.len(), cut.rest), (kept, rest), "{bytes} bytes");
+        }
+    }
 }

@@ -99,6 +99,15 @@ impl Shard for ShardService {
             .await
     }
 
+    async fn facet(
+        &self,
+        request: Request<internal::ShardFacetRequest>,
+    ) -> Result<Response<internal::ShardFacetResponse>, Status> {
+        let request = request.into_inner();
+        self.counted("facet", request.call.clone(), search::facet(&self.context, request))
+            .await
+    }
+
     async fn write(
         &self,
         request: Request<internal::ShardWriteRequest>,

@@ -1,5 +1,8 @@
 //! How many documents have each value of a field? What is counted, and in which order it is told.
 
+use std::cmp::Ordering;
+use std::fmt;
+
 use crate::schema::PayloadKind;
 
 /// Kinds of payload index whose values can be counted.
@@ -21,6 +24,16 @@ pub enum FacetValue {
     Text(String),
 }
 
+impl fmt::Display for FacetValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FacetValue::Boolean(boolean) => boolean.fmt(formatter),
+            FacetValue::Integer(integer) => integer.fmt(formatter),
+            FacetValue::Text(text) => text.fmt(formatter),
+        }
+    }
+}
+
 /// A value, and how many documents have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FacetHit {
@@ -34,7 +47,7 @@ pub struct FacetHit {
 
 impl FacetHit {
     /// Orders hits as they are told: most documents first, then the smaller value.
-    pub fn rank(&self, other: &FacetHit) -> std::cmp::Ordering {
+    pub fn rank(&self, other: &FacetHit) -> Ordering {
         other.count.cmp(&self.count).then_with(|| self.value.cmp(&other.value))
     }
 }

@@ -1,4 +1,4 @@
-//! `granum get`, `granum count` and `granum scroll`: documents by id, in order, and how many.
+//! `granum get`, `granum scroll`, `granum count` and `granum facet`: documents by id, in order, how many, and how many of each value.
 
 use anyhow::bail;
 use clap::Args;
@@ -34,6 +34,23 @@ pub struct Count {
     /// Only documents that this lets through
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Count documents by the values of a field, the most frequent first
+#[derive(Args, Debug)]
+pub struct Facet {
+    /// Where to look
+    collection: String,
+    /// Path of a field with a payload index of kind keyword, uuid, integer or bool
+    key: String,
+    /// Only documents that this lets through
+    #[arg(long, value_name = "FILTER")]
+    filter: Option<String>,
+    /// How many values
+    #[arg(long, short = 'n', value_name = "VALUES", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
     #[command(flatten)]
     connect: Connect,
 }
@@ -112,6 +129,32 @@ pub async fn count(command: Count) -> anyhow::Result<()> {
     match output.json {
         true => output.json(&json!({"count": count}))?,
         false => output.line(&grouped(count))?,
+    }
+    Ok(())
+}
+
+/// `granum facet`
+pub async fn facet(command: Facet) -> anyhow::Result<()> {
+    let output = command.connect.output();
+    let filter = read_filter(command.filter.as_deref())?;
+    let client = command.connect.client()?;
+    let found = client
+        .facet(&command.collection, &command.key, &filter, command.limit)
+        .await?;
+    if output.json {
+        return Ok(output.json(&json::facet(&found))?);
+    }
+    let mut table = Table::new([command.key.as_str(), ">documents"]);
+    for hit in &found.hits {
+        let count = match hit.error {
+            0 => grouped(hit.count),
+            error => format!("{} to {}", grouped(hit.count), grouped(hit.count.saturating_add(error))),
+        };
+        table.row([hit.value.to_string(), count]);
+    }
+    output.table(&table)?;
+    if !found.is_exact {
+        note("not certain: the field has too many values that are about equally frequent");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is in a collection: search, get, count, scroll; and delete, which asks the same way. Here is what they share: how ids and
+//! What is in a collection: search, get, count, facet, scroll; and delete, which asks the same way. Here is what they share: how ids and
 //! filters are read, and which fields of a document are shown.
 
 mod delete;
@@ -13,7 +13,7 @@ use crate::failure::Usage;
 use crate::output::confirm;
 
 pub use delete::{Delete, delete};
-pub use list::{Count, Get, Scroll, count, get, scroll};
+pub use list::{Count, Facet, Get, Scroll, count, facet, get, scroll};
 pub use search::{Search, search};
 
 /// Fields shown where none are named: the first four of these that there are, or else [`SHOWN_TEXT`].

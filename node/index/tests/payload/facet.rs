@@ -33,7 +33,9 @@ fn expected<'a>(documents: impl Iterator<Item = (u64, &'a Value)>, key: &str, fi
                 .into_iter()
                 .filter_map(|element| held(key, element))
                 .collect();
-            values.into_iter().for_each(|value| *counts.entry(value).or_default() += 1);
+            values
+                .into_iter()
+                .for_each(|value| *counts.entry(value).or_default() += 1);
         }
     }
     let mut counts: Vec<(FacetValue, u64)> = counts.into_iter().collect();
@@ -146,7 +148,10 @@ fn what_cannot_be_counted_by_is_refused() {
         refused.to_string()
     };
     let kinds = "values are counted by a payload index of kind keyword, uuid, integer or bool";
-    assert_eq!(refused("when"), format!("key: \"when\" is indexed as datetime; {kinds}"));
+    assert_eq!(
+        refused("when"),
+        format!("key: \"when\" is indexed as datetime; {kinds}")
+    );
     assert_eq!(refused("what"), format!("key: \"what\" has no payload index; {kinds}"));
     assert_eq!(refused("a..b"), format!("key: \"a..b\" has no payload index; {kinds}"));
 }
