@@ -1,4 +1,4 @@
-//! Do logs, manifests, registers and requests withstand the committed corpus and some thousand mutations of it? The same on
+//! Do logs, manifests, registers, snapshots and requests withstand the committed corpus and some thousand mutations of it? The same on
 //! every run.
 //!
 //! `cargo fuzz` goes on from there (CONTRIBUTING.md). The index's files are tried in node/index/tests/fuzz.rs.
@@ -9,7 +9,7 @@ mod replay;
 mod targets;
 
 use replay::check;
-use targets::{disk, requests};
+use targets::{disk, peers, requests};
 
 const MUTATIONS: u64 = 4000;
 
@@ -36,6 +36,11 @@ fn hostile_manifests_are_errors_or_read_back() {
 #[test]
 fn hostile_registers_are_errors_or_open_again_as_they_were() {
     check("register", disk::register, MUTATIONS);
+}
+
+#[test]
+fn hostile_snapshots_are_refused_or_taken_as_announced() {
+    check("snapshot", peers::snapshot, MUTATIONS);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Request {
     Scroll(v1::ScrollRequest),
     /// How many points.
     Count(v1::CountRequest),
+    /// How many points of each value.
+    Facet(v1::FacetRequest),
     /// The k best.
     Query(v1::QueryRequest),
     /// Many queries.
@@ -39,7 +41,7 @@ pub enum Request {
 }
 
 /// Bodies of requests that [`request`] reads.
-pub const BODIES: u8 = 9;
+pub const BODIES: u8 = 10;
 
 /// Reads a body as the route number `which` does.
 pub fn request(which: u8, body: &[u8]) -> Result<Request, Invalid> {
@@ -57,7 +59,8 @@ pub fn request(which: u8, body: &[u8]) -> Result<Request, Invalid> {
         },
         6 => Request::QueryBatch(query::batch(body, &name)?),
         7 => Request::Create(collection::create(body, name)?),
-        _ => Request::Alter(index::create(body, name)?),
+        8 => Request::Alter(index::create(body, name)?),
+        _ => Request::Facet(query::facet(body, name)?),
     })
 }
 

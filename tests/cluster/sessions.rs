@@ -25,7 +25,10 @@ async fn count(client: &Client) -> u64 {
 
 /// Even and odd documents.
 async fn by_parity(client: &Client) -> [u64; 2] {
-    let found = client.facet("documents", "parity", &Filter::default(), 10).await.unwrap();
+    let found = client
+        .facet("documents", "parity", &Filter::default(), 10)
+        .await
+        .unwrap();
     assert!(found.is_exact);
     ["even", "odd"].map(|parity| {
         let mut hits = found.hits.iter().filter(|hit| hit.value.to_string() == parity);

@@ -68,6 +68,7 @@ pub fn json(input: &[u8]) {
         Request::Get(request) => reads_back(&request),
         Request::Scroll(request) => filtered(&request, request.filter.as_ref()),
         Request::Count(request) => filtered(&request, request.filter.as_ref()),
+        Request::Facet(request) => filtered(&request, request.filter.as_ref()),
         Request::Query(request) => asked(request),
         Request::QueryBatch(request) => request.queries.into_iter().for_each(asked),
         Request::Create(request) => described(&request, request.schema.as_ref()),
@@ -80,7 +81,7 @@ pub fn request(input: &[u8]) {
     let Some((which, message)) = input.split_first() else {
         return;
     };
-    match which % 5 {
+    match which % 6 {
         0 => read(message, |request: v1::UpsertRequest| written(request.documents)),
         1 => read(message, |request: v1::DeleteRequest| {
             filtered(&request, request.filter.as_ref())
@@ -89,8 +90,11 @@ pub fn request(input: &[u8]) {
             filtered(&request, request.filter.as_ref())
         }),
         3 => read(message, asked),
-        _ => read(message, |request: v1::CreateCollectionRequest| {
+        4 => read(message, |request: v1::CreateCollectionRequest| {
             described(&request, request.schema.as_ref())
+        }),
+        _ => read(message, |request: v1::FacetRequest| {
+            filtered(&request, request.filter.as_ref())
         }),
     }
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use granum_model::{Dense, Distance, VectorField, VectorKind};
 
 use super::estimate::Estimator;
+use super::factors::Layout;
 use super::places::Places;
 use super::quantize::{Factors, Quantizer, Scratch};
 use super::seek::{self, Rows, Scan};
 use crate::options::{Builder, Options};
+use crate::simd;
 use crate::simd::codes::CodeKernel;
-use crate::simd::{self, Beside};
 
 /// Vectors of fewer dimensions get no codes: the rows themselves are scored as fast.
 const DIMENSION_MIN: u32 = 64;
@@ -43,6 +44,10 @@ impl Coder {
         })
     }
 
+    fn layout(&self) -> Layout {
+        Layout::of(&self.quantizer)
+    }
+
     /// Whether `other` makes and scores the same codes.
     pub fn is_same(&self, other: &Coder) -> bool {
         self.quantizer.is_same(&other.quantizer)
@@ -53,21 +58,21 @@ impl Coder {
 pub(crate) struct ChunkCodes {
     coder: Arc<Coder>,
     codes: Vec<u8>,
-    scales: Vec<f32>,
-    norms: Vec<f32>,
-    errors: Vec<f32>,
+    terms: Vec<f32>,
+    bounds: Vec<f32>,
+    rows: usize,
     largest: Factors,
 }
 
 impl ChunkCodes {
     /// Encodes `rows`, each of the coder's dimension.
     pub fn encode<'a>(coder: Arc<Coder>, rows: impl ExactSizeIterator<Item = &'a Dense>) -> ChunkCodes {
-        let count = rows.len();
+        let (count, layout) = (rows.len(), coder.layout());
         let mut own = ChunkCodes {
             codes: Vec::with_capacity(count * coder.quantizer.row_bytes()),
-            scales: Vec::with_capacity(count),
-            norms: Vec::with_capacity(count),
-            errors: Vec::with_capacity(count),
+            terms: Vec::with_capacity(count * layout.beside.terms()),
+            bounds: Vec::with_capacity(count * layout.bounds()),
+            rows: count,
             largest: Factors::default(),
             coder,
         };
@@ -75,9 +80,7 @@ impl ChunkCodes {
         for row in rows {
             let quantizer = &own.coder.quantizer;
             let factors = quantizer.encode(&simd::widened(row), &mut scratch, &mut own.codes);
-            own.scales.push(factors.scale);
-            own.norms.push(factors.norm);
-            own.errors.push(factors.error);
+            layout.push(factors, &mut own.terms, &mut own.bounds);
             own.largest.error = own.largest.error.max(factors.error);
             own.largest.norm = own.largest.norm.max(factors.norm);
         }
@@ -90,7 +93,7 @@ impl ChunkCodes {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> u64 {
-        (self.codes.len() + 3 * size_of::<f32>() * self.scales.len()) as u64
+        (self.codes.len() + size_of::<f32>() * (self.terms.len() + self.bounds.len())) as u64
     }
 }
 
@@ -104,7 +107,7 @@ impl<'a> Chunks<'a> {
     /// Those chunks, of `rows` rows each.
     pub fn new(chunks: Vec<&'a ChunkCodes>, rows: usize) -> Chunks<'a> {
         for chunk in &chunks {
-            assert_eq!(chunk.scales.len(), rows, "a chunk of another size");
+            assert_eq!(chunk.rows, rows, "a chunk of another size");
             assert!(chunk.coder.is_same(&chunks[0].coder), "codes of another coder");
         }
         Chunks {
@@ -149,7 +152,6 @@ impl Rows for Chunks<'_> {
         let mut done = 0;
         for places in places.chunk_by(|left, right| left / self.rows == right / self.rows) {
             let (chunk, _) = self.at(places[0]);
-            let quantizer = &chunk.coder.quantizer;
             rows.clear();
             rows.extend(places.iter().map(|place| place % self.rows));
             sums.resize(rows.len(), 0);
@@ -157,24 +159,16 @@ impl Rows for Chunks<'_> {
                 .coder
                 .kernel
                 .gather(&estimator.query, &chunk.codes, &rows, &mut sums);
-            let beside = match quantizer.has_lengths() {
-                true => Beside::Norms(&chunk.norms),
-                false => Beside::Nothing,
-            };
             let scores = &mut scores[done..][..rows.len()];
-            simd::finish(&sums, &rows, &chunk.scales, beside, estimator.line(), scores);
+            let beside = chunk.coder.layout().beside;
+            simd::finish(&sums, &rows, &chunk.terms, beside, estimator.line(), scores);
             done += rows.len();
         }
     }
 
     fn factors(&self, place: u32) -> Factors {
         let (chunk, row) = self.at(place);
-        Factors {
-            scale: chunk.scales[row],
-            norm: chunk.norms[row],
-            error: chunk.errors[row],
-            offset: 0.0,
-        }
+        chunk.coder.layout().read(&chunk.terms, &chunk.bounds, row)
     }
 
     fn expect(&self, place: u32) {

@@ -161,7 +161,17 @@ pub(super) struct Coded<'a> {
     offsets: &'a [f32],
 }
 
-impl Coded<'_> {
+impl<'a> Coded<'a> {
+    /// How many places there are.
+    pub fn places(&self) -> u32 {
+        self.factors[0].len() as u32
+    }
+
+    /// All codes, end to end.
+    pub fn codes(&self) -> &'a [u8] {
+        self.codes
+    }
+
     /// The code of a place.
     pub fn code(&self, place: u32) -> &[u8] {
         &self.codes[place as usize * self.row_bytes..][..self.row_bytes]
@@ -271,23 +281,12 @@ impl Codes {
 
     /// All codes and factors.
     pub(super) fn coded(&self) -> Result<Coded<'_>, ReadError> {
-        let [codes, scales, norms, errors, offsets] = self.pieces()?;
+        let numbers = |section| self.file.section(section).map(simd::numbers);
         Ok(Coded {
             row_bytes: self.quantizer.row_bytes(),
-            codes,
-            factors: [scales, norms, errors].map(simd::numbers),
-            offsets: simd::numbers(offsets),
+            codes: self.file.section(CODES)?,
+            factors: [numbers(SCALES)?, numbers(NORMS)?, numbers(ERRORS)?],
+            offsets: numbers(OFFSETS)?,
         })
-    }
-
-    /// Codes, scales, norms, errors and offsets, which may be none: what a search keeps in memory.
-    pub(super) fn pieces(&self) -> Result<[&[u8]; 5], ReadError> {
-        Ok([
-            self.file.section(CODES)?,
-            self.file.section(SCALES)?,
-            self.file.section(NORMS)?,
-            self.file.section(ERRORS)?,
-            self.file.section(OFFSETS)?,
-        ])
     }
 }

@@ -1,7 +1,8 @@
 //! Codes and links in memory, their checksums right: what a search reads.
 
-use super::codes::Codes;
+use super::codes::{Coded, Codes};
 use super::estimate::Estimator;
+use super::factors::Layout;
 use super::graph::Graph;
 use super::quantize::Factors;
 use super::seek::Rows;
@@ -11,18 +12,16 @@ use crate::simd::codes::CodeKernel;
 use crate::simd::{self, Beside};
 
 const CODES: usize = 0;
-const SCALES: usize = 1;
-const NORMS: usize = 2;
-const ERRORS: usize = 3;
-const OFFSETS: usize = 4;
-const LINKS: usize = 5;
+const TERMS: usize = 1;
+const BOUNDS: usize = 2;
+const LINKS: usize = 3;
 
 /// Invariants: a code, factors and, if there is a graph, `degree` links a place; every link leads to a place or nowhere.
 pub(super) struct Loaded {
     memory: Resident,
     kernel: CodeKernel,
     degree: usize,
-    has_lengths: bool,
+    layout: Layout,
     places: u32,
     largest: Factors,
 }
@@ -32,27 +31,54 @@ impl Loaded {
     pub fn new(codes: &Codes, graph: Option<&Graph>) -> Result<Loaded, OpenError> {
         codes.check()?;
         graph.map_or(Ok(()), Graph::check)?;
-        let [rows, scales, norms, errors, offsets] = codes.pieces()?;
         let links = graph.map_or(Ok(&[][..]), Graph::piece)?;
-        let memory =
-            Resident::copy(&[rows, scales, norms, errors, offsets, links]).map_err(|source| OpenError::Io {
-                file: "codes".into(),
-                source,
-            })?;
+        let (coded, layout) = (codes.coded()?, Layout::of(codes.quantizer()));
+        let places = coded.places() as usize;
+        let tables = [layout.beside.terms(), layout.bounds()].map(|numbers| places * numbers * size_of::<f32>());
+        let lengths = [coded.codes().len(), tables[0], tables[1], links.len()];
+        let memory = Resident::zeroed(&lengths).map_err(|source| OpenError::Io {
+            file: "codes".into(),
+            source,
+        })?;
         let mut own = Loaded {
             memory,
             kernel: codes.kernel(),
             degree: graph.map_or(0, Graph::degree),
-            has_lengths: codes.quantizer().has_lengths(),
-            places: (scales.len() / 4) as u32,
+            layout,
+            places: coded.places(),
             largest: Factors::default(),
         };
-        for place in 0..own.places {
-            let factors = own.factors(place);
-            own.largest.error = own.largest.error.max(factors.error);
-            own.largest.norm = own.largest.norm.max(factors.norm);
-        }
+        own.memory.piece_mut(CODES).copy_from_slice(coded.codes());
+        own.memory.piece_mut(LINKS).copy_from_slice(links);
+        own.fill_tables(&coded);
         Ok(own)
+    }
+
+    /// Brings the factors into the order in which they are read, a block at a time.
+    fn fill_tables(&mut self, coded: &Coded<'_>) {
+        const BLOCK: usize = 1024;
+        let (mut terms, mut bounds) = (Vec::new(), Vec::new());
+        for first in (0..self.places).step_by(BLOCK) {
+            terms.clear();
+            bounds.clear();
+            for place in first..self.places.min(first + BLOCK as u32) {
+                let factors = coded.factors(place);
+                self.layout.push(factors, &mut terms, &mut bounds);
+                self.largest.error = self.largest.error.max(factors.error);
+                self.largest.norm = self.largest.norm.max(factors.norm);
+            }
+            let tables = [
+                (TERMS, self.layout.beside.terms(), &terms),
+                (BOUNDS, self.layout.bounds(), &bounds),
+            ];
+            for (piece, a_place, numbers) in tables {
+                let (start, bytes) = (
+                    first as usize * a_place * size_of::<f32>(),
+                    simd::bytes_of_floats(numbers),
+                );
+                self.memory.piece_mut(piece)[start..][..bytes.len()].copy_from_slice(bytes);
+            }
+        }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -61,15 +87,24 @@ impl Loaded {
 
     /// The factors of a place will be read soon.
     pub fn expect_factors(&self, place: u32) {
-        for piece in [NORMS, ERRORS] {
-            simd::prefetch(&self.memory.piece(piece)[place as usize * 4..][..4]);
-        }
+        self.expect_numbers(BOUNDS, place, self.layout.bounds());
     }
 
     /// Where a place leads to, filled with [`NO_LINK`](super::walk::NO_LINK).
     #[inline]
     pub fn links(&self, place: u32) -> &[u32] {
         &simd::words(self.memory.piece(LINKS))[place as usize * self.degree..][..self.degree]
+    }
+
+    /// The `count` numbers that a place has in a piece will be read soon.
+    #[inline]
+    fn expect_numbers(&self, piece: usize, place: u32, count: usize) {
+        let bytes = count * size_of::<f32>();
+        simd::prefetch(&self.memory.piece(piece)[place as usize * bytes..][..bytes]);
+    }
+
+    fn numbers(&self, piece: usize) -> &[f32] {
+        simd::numbers(self.memory.piece(piece))
     }
 }
 
@@ -86,36 +121,28 @@ impl Rows for Loaded {
     #[inline]
     fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]) {
         const TILE: usize = 64;
-        let scales = simd::numbers(self.memory.piece(SCALES));
-        let table = |piece| simd::numbers(self.memory.piece(piece));
-        let beside = match table(OFFSETS) {
-            _ if self.has_lengths => Beside::Norms(table(NORMS)),
-            [] => Beside::Nothing,
-            offsets => Beside::Offsets(offsets),
-        };
+        let terms = self.numbers(TERMS);
         let mut sums = [0; TILE];
         for (places, scores) in places.chunks(TILE).zip(scores.chunks_mut(TILE)) {
             let sums = &mut sums[..places.len()];
             self.kernel
                 .gather(&estimator.query, self.memory.piece(CODES), places, sums);
-            simd::finish(sums, places, scales, beside, estimator.line(), scores);
+            simd::finish(sums, places, terms, self.layout.beside, estimator.line(), scores);
         }
     }
 
     fn factors(&self, place: u32) -> Factors {
-        let table = |piece| simd::numbers(self.memory.piece(piece));
-        let factor = |piece| table(piece)[place as usize];
-        Factors {
-            scale: factor(SCALES),
-            norm: factor(NORMS),
-            error: factor(ERRORS),
-            offset: table(OFFSETS).get(place as usize).copied().unwrap_or_default(),
-        }
+        let (terms, bounds) = (self.numbers(TERMS), self.numbers(BOUNDS));
+        self.layout.read(terms, bounds, place as usize)
     }
 
     #[inline]
     fn expect(&self, place: u32) {
         let width = self.kernel.row_bytes();
         simd::prefetch(&self.memory.piece(CODES)[place as usize * width..][..width]);
+        // Scales alone are few enough to be near.
+        if self.layout.beside != Beside::Nothing {
+            self.expect_numbers(TERMS, place, self.layout.beside.terms());
+        }
     }
 }

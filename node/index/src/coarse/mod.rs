@@ -5,7 +5,7 @@
 //!
 //! 1. [`centroid`], [`rotate`], [`quantize`], [`estimate`]: RaBitQ. From a vector to a code, from code and query to a score and its bound.
 //! 2. [`codes`]: their file, a row a place. [`graph`]: links between places, a file too.
-//! 3. [`loaded`]: both in memory. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
+//! 3. [`loaded`]: both in memory, [`factors`] in the order in which they are read. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
 //!    [`places`] says which may be hits.
 //! 4. [`link`]: the builder of graphs; [`cluster`] finds where walks begin; [`build`] is hnsw_rs as another builder.
 //! 5. [`origin`]: what a merged segment takes over from its sources.
@@ -21,6 +21,7 @@ pub(crate) mod derive;
 #[cfg(feature = "bench")]
 pub mod door;
 pub(crate) mod estimate;
+mod factors;
 mod graph;
 mod link;
 mod loaded;

@@ -98,51 +98,70 @@ pub(crate) fn divide(places: &mut Vec<u32>, first: usize, passing: &[u64], out: 
     out.truncate(leave);
 }
 
-/// What a score has beside what its row's code says; a table with a number a place.
-#[derive(Clone, Copy)]
-pub(crate) enum Beside<'a> {
+/// What stands beside a row's scale, and in its score.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
     Nothing,
-    /// Less the square of a row's norm.
-    Norms(&'a [f32]),
-    /// And a row's offset.
-    Offsets(&'a [f32]),
+    /// Its norm: less the square of that.
+    Norm,
+    /// Its offset, which is added.
+    Offset,
 }
 
-/// Turns integer sums into scores: `constant + scale * (step * sum + shift)`, and what stands `beside` that; scales, norms and
-/// offsets are those of each of `places`.
+impl Beside {
+    /// Numbers a row: the scale, and what stands beside it.
+    pub const fn terms(self) -> usize {
+        match self {
+            Beside::Nothing => 1,
+            Beside::Norm | Beside::Offset => 2,
+        }
+    }
+}
+
+/// Turns integer sums into scores: `constant + scale * (step * sum + shift)`, and what stands `beside` the scale; `terms` are those
+/// of all rows, sums and scores those of each of `places`.
 #[inline]
 pub(crate) fn finish(
     sums: &[i32],
     places: &[u32],
-    scales: &[f32],
-    beside: Beside<'_>,
-    (constant, step, shift): (f32, f32, f32),
+    terms: &[f32],
+    beside: Beside,
+    line: (f32, f32, f32),
     scores: &mut [f32],
 ) {
-    let count = scales.len();
     assert!(
         sums.len() == places.len() && sums.len() == scores.len(),
         "sums, places and scores differ in number"
     );
+    match beside {
+        Beside::Nothing => finish_each(sums, places, terms, line, scores, |score, [_]| score),
+        Beside::Norm => finish_each(sums, places, terms, line, scores, |score, [_, norm]| {
+            score - norm * norm
+        }),
+        Beside::Offset => finish_each(sums, places, terms, line, scores, |score, [_, offset]| score + offset),
+    }
+}
+
+/// See [`finish`]: `score` makes it of the part that the code tells and of a row's terms.
+#[inline]
+fn finish_each<const TERMS: usize>(
+    sums: &[i32],
+    places: &[u32],
+    terms: &[f32],
+    (constant, step, shift): (f32, f32, f32),
+    scores: &mut [f32],
+    score: impl Fn(f32, &[f32; TERMS]) -> f32,
+) {
+    let (terms, _) = terms.as_chunks::<TERMS>();
+    let count = terms.len();
     assert!(
         places.iter().all(|place| (*place as usize) < count),
         "a place beyond the {count} of the table"
     );
-    for (at, place) in places.iter().enumerate() {
-        // SAFETY: `at` is below the length of all three, which agree; a place is below the length of `scales`.
-        unsafe {
-            let scale = *scales.get_unchecked(*place as usize);
-            let sum = *sums.get_unchecked(at) as f32;
-            *scores.get_unchecked_mut(at) = constant + scale * (step * sum + shift);
-        }
-    }
-    let scored = scores.iter_mut().zip(places);
-    match beside {
-        Beside::Nothing => {}
-        Beside::Norms(norms) => {
-            scored.for_each(|(score, place)| *score -= norms[*place as usize] * norms[*place as usize])
-        }
-        Beside::Offsets(offsets) => scored.for_each(|(score, place)| *score += offsets[*place as usize]),
+    for ((own, sum), place) in scores.iter_mut().zip(sums).zip(places) {
+        // SAFETY: every place is below the length of `terms`, as was just checked.
+        let terms = unsafe { terms.get_unchecked(*place as usize) };
+        *own = score(constant + terms[0] * (step * *sum as f32 + shift), terms);
     }
 }
 
@@ -199,14 +218,20 @@ mod tests {
     #[test]
     fn scores_are_finished_and_picked() {
         let mut scores = [0.0; 2];
-        let (scales, line) = ([2.0, 4.0], (100.0, 0.5, 1.0));
-        finish(&[10, 20], &[1, 0], &scales, Beside::Nothing, line, &mut scores);
-        assert_eq!(scores, [100.0 + 4.0 * 6.0, 100.0 + 2.0 * 11.0]);
-        let table = [1.0, 3.0];
-        finish(&[10, 20], &[1, 0], &scales, Beside::Norms(&table), line, &mut scores);
-        assert_eq!(scores, [100.0 + 4.0 * 6.0 - 9.0, 100.0 + 2.0 * 11.0 - 1.0]);
-        finish(&[10, 20], &[1, 0], &scales, Beside::Offsets(&table), line, &mut scores);
-        assert_eq!(scores, [100.0 + 4.0 * 6.0 + 3.0, 100.0 + 2.0 * 11.0 + 1.0]);
+        let line = (100.0, 0.5, 1.0);
+        let mut finished = |terms: &[f32], beside| {
+            finish(&[10, 20], &[1, 0], terms, beside, line, &mut scores);
+            scores
+        };
+        assert_eq!(finished(&[2.0, 4.0], Beside::Nothing), [124.0, 122.0]);
+        assert_eq!(
+            finished(&[2.0, 1.0, 4.0, 3.0], Beside::Norm),
+            [124.0 - 9.0, 122.0 - 1.0]
+        );
+        assert_eq!(
+            finished(&[2.0, 1.0, 4.0, 3.0], Beside::Offset),
+            [124.0 + 3.0, 122.0 + 1.0]
+        );
         let mut out = vec![5, 6, 7];
         above(&[1.0, 3.0, 2.0, f32::NAN], 1.5, &mut out);
         assert_eq!(out, [1, 2, 3]);

@@ -2,8 +2,8 @@
 
 use super::super::estimate::Estimator;
 use super::*;
+use crate::coarse::factors::Layout;
 use crate::metric::squared_euclid_to_score;
-use crate::simd::Beside;
 use crate::simd::codes::CodeKernel;
 
 /// Gaussian components, clustered so that neighbours exist; skewed lengths where the distance allows.
@@ -74,19 +74,9 @@ fn errors(
             kernel.gather(&estimator.query, &codes, &picked, &mut sums);
             for ((row, factors), code_sum) in rows.iter().zip(&factors).zip(sums) {
                 let mut score = [0.0];
-                let (norms, offsets) = ([factors.norm], [factors.offset]);
-                let beside = match quantizer.has_lengths() {
-                    true => Beside::Norms(&norms),
-                    false => Beside::Offsets(&offsets),
-                };
-                simd::finish(
-                    &[code_sum],
-                    &[0],
-                    &[factors.scale],
-                    beside,
-                    estimator.line(),
-                    &mut score,
-                );
+                let (layout, mut terms) = (Layout::of(&quantizer), Vec::new());
+                layout.push(*factors, &mut terms, &mut Vec::new());
+                simd::finish(&[code_sum], &[0], &terms, layout.beside, estimator.line(), &mut score);
                 let score = score[0];
                 let deviation = f64::from(estimator.deviation(*factors, score, 1.0));
                 let off = f64::from(score) - exact(distance, &query, row);

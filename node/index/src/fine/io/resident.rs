@@ -20,23 +20,25 @@ pub(crate) struct Resident {
 }
 
 impl Resident {
-    /// Copies `pieces`, in their order.
-    pub fn copy(pieces: &[&[u8]]) -> io::Result<Resident> {
+    /// Pieces of those lengths in bytes, all 0.
+    pub fn zeroed(lengths: &[usize]) -> io::Result<Resident> {
         let mut end = 0;
-        let ranges = pieces.iter().map(|piece| {
+        let ranges = lengths.iter().map(|length| {
             let start = end;
-            end = (start + piece.len()).next_multiple_of(LINE_BYTES);
-            start..start + piece.len()
+            end = (start + length).next_multiple_of(LINE_BYTES);
+            start..start + length
         });
         let ranges: Vec<Range<usize>> = ranges.collect();
-        let mut map = MmapMut::map_anon(end.max(LINE_BYTES))?;
+        let map = MmapMut::map_anon(end.max(LINE_BYTES))?;
         // Advice: where it is not taken, pages are small and searches slower.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        for (piece, range) in pieces.iter().zip(&ranges) {
-            map[range.clone()].copy_from_slice(piece);
-        }
         Ok(Resident { map, pieces: ranges })
+    }
+
+    /// The piece of that number, to be filled.
+    pub fn piece_mut(&mut self, number: usize) -> &mut [u8] {
+        &mut self.map[self.pieces[number].clone()]
     }
 
     /// The piece of that number.
