@@ -112,7 +112,9 @@ impl Tries {
         let sent = !never_sent(status);
         let told = failure(status);
         // A status of our own making says itself whether it happened; a broken connection doesn't.
-        let broken = status.details().is_empty() && !matches!(told, Failure::Invalid(_) | Failure::NotFound(_));
+        let broken = status.details().is_empty()
+            && status.code() != Code::Unimplemented
+            && !matches!(told, Failure::Invalid(_) | Failure::NotFound(_));
         self.in_doubt |= sent && (broken || matches!(told, Failure::Unknown(_)));
         let retry = told.retry();
         self.last = Some(if broken { described(status, url) } else { told });

@@ -1,7 +1,7 @@
-//! Questions: the k best, by id, how many, how many of each value (in order: `scroll`). The meaning of each word is the cluster's; here are only its shape,
-//! what a caller need not repeat, and the checks of what comes back.
+//! Questions: the k best, by id, how many (in order: `scroll`; of each value: `facet`). The meaning of each word is the cluster's;
+//! here are only its shape, what a caller need not repeat, and the checks of what comes back.
 
-use granum_model::{FacetHit, Filter};
+use granum_model::Filter;
 use granum_proto::convert;
 use granum_proto::status::Failure;
 use granum_proto::v1::search_client::SearchClient;
@@ -24,15 +24,6 @@ pub struct Answer {
     pub info: v1::ReplyInfo,
     /// Hits, scores and order are exact but with this probability; `None`: that is not certified.
     pub delta: Option<f32>,
-}
-
-/// The values of a field that most documents have.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Facet {
-    /// Most documents first, then the smaller value.
-    pub hits: Vec<FacetHit>,
-    /// Values, counts and order are exact: always, but where a field has very many values that are about equally frequent.
-    pub is_exact: bool,
 }
 
 /// A question being put together; [`send`](Query::send) asks it.
@@ -121,37 +112,6 @@ impl Client {
         let reply = self.call(Effect::Read, new_request_id(), message, send).await?;
         self.saw(reply.info.as_ref());
         Ok(reply.count)
-    }
-
-    /// The `limit` values at `key`, the path of a payload index, that most of the documents that pass the filter have.
-    pub async fn facet(
-        &self,
-        collection: impl Into<String>,
-        key: impl Into<String>,
-        filter: &Filter,
-        limit: u32,
-    ) -> Result<Facet, SearchError> {
-        let asked = v1::FacetRequest {
-            collection: collection.into(),
-            key: key.into(),
-            limit,
-            filter: on_wire(filter),
-            exact: true,
-            read: self.read_level(),
-            ..Default::default()
-        };
-        let message = |info| v1::FacetRequest {
-            info: Some(info),
-            ..asked.clone()
-        };
-        let send = |channel, request| async move { search(channel).facet(request).await };
-        let reply = self.call(Effect::Read, new_request_id(), message, send).await?;
-        self.saw(reply.info.as_ref());
-        let hits = reply.hits.into_iter().map(convert::facet::read);
-        Ok(Facet {
-            hits: hits.collect::<Result<_, _>>().map_err(|invalid| broken(&invalid))?,
-            is_exact: reply.exact,
-        })
     }
 
     /// The level of a read that names none: the session's.
@@ -356,7 +316,7 @@ pub(crate) fn read_documents(documents: Vec<v1::StoredDocument>) -> Result<Vec<S
     documents.collect::<Result<_, _>>().map_err(|invalid| broken(&invalid))
 }
 
-fn broken(invalid: &limits::Invalid) -> SearchError {
+pub(crate) fn broken(invalid: &limits::Invalid) -> SearchError {
     SearchError::Fault(Failure::Fault(format!("broken reply: {invalid}")))
 }
 

@@ -10,6 +10,7 @@ use granum_proto::v1;
 use crate::canonical;
 use crate::http::decode::query::Question;
 use crate::http::decode::{collection, index, point, query};
+use crate::http::facet;
 use crate::http::json::{self, Node};
 use crate::map::Collection;
 use crate::query::ask::{Ask, Target};
@@ -60,7 +61,7 @@ pub fn request(which: u8, body: &[u8]) -> Result<Request, Invalid> {
         6 => Request::QueryBatch(query::batch(body, &name)?),
         7 => Request::Create(collection::create(body, name)?),
         8 => Request::Alter(index::create(body, name)?),
-        _ => Request::Facet(query::facet(body, name)?),
+        _ => Request::Facet(facet::request(body, name)?),
     })
 }
 

@@ -16,7 +16,9 @@ pub const LIMIT_MAX: u32 = 10_000;
 pub const WINDOW_MAX: u32 = 100_000;
 /// Most values that a shard counts documents by in one answer.
 pub const FACET_VALUES_MAX: u32 = 100_000;
-/// Most bytes of such values.
+/// Most values that all shards are asked for together, where fewer would do for the answer.
+pub const FACET_VALUES_SUM_MAX: u32 = 400_000;
+/// Most bytes of the values of one shard.
 pub const FACET_BYTES_MAX: usize = 16 << 20;
 /// Largest payload of a document, in bytes of JSON.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
@@ -53,7 +55,7 @@ pub const STREAMS_MAX: u32 = 256;
 
 const _: () = assert!(ENTRY_BYTES_MAX < MESSAGE_IN_BYTES_MAX, "an entry must fit a message");
 const _: () = assert!(PAYLOAD_BYTES_MAX < ENTRY_BYTES_MAX, "a document must fit an entry");
-const _: () = assert!(FACET_BYTES_MAX < MESSAGE_IN_BYTES_MAX, "values must fit a message");
+const _: () = assert!(FACET_BYTES_MAX < MESSAGE_OUT_BYTES_MAX, "values must fit a message");
 const _: () = assert!(
     LIMIT_MAX <= FACET_VALUES_MAX,
     "a shard must be able to name all values asked for"

@@ -207,7 +207,10 @@ pub fn failure(status: &Status) -> Failure {
         (12, _) => Failure::Expired(message),
         (13, _) => Failure::Precondition(message),
         (14, _) => Failure::Fault(message),
-        (_, Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented) => Failure::Invalid(message),
+        (_, Code::InvalidArgument | Code::OutOfRange) => Failure::Invalid(message),
+        (_, Code::Unimplemented) => Failure::Precondition(format!(
+            "a process of an older version does not know this call; upgrade it. {message}"
+        )),
         (_, Code::NotFound) => Failure::NotFound(message),
         (_, Code::AlreadyExists) => Failure::Exists(message),
         (_, Code::ResourceExhausted) => Failure::Busy(message),
@@ -264,6 +267,11 @@ mod tests {
             assert_eq!(failure(&Status::from(sent.clone())), sent);
             assert!((400..600).contains(&sent.http_status()), "{sent:?}");
         }
+        let unknown_call = failure(&Status::new(Code::Unimplemented, ""));
+        assert!(
+            matches!(&unknown_call, Failure::Precondition(text) if text.contains("older version")),
+            "{unknown_call:?}"
+        );
         numbers.dedup();
         assert_eq!(numbers, (1..=14).collect::<Vec<u32>>(), "a number of its own for each");
     }

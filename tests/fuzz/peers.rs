@@ -61,7 +61,10 @@ fn take(disk: &MemoryDisk, header: &Header, data: &[Data]) -> Result<Vec<FileOf>
 /// What need not wait.
 fn now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
-    match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+    match future
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+    {
         std::task::Poll::Ready(value) => value,
         std::task::Poll::Pending => panic!("the folder is nobody else's"),
     }

@@ -59,6 +59,8 @@ HTTP = [
     ("POST", "facet", '{"key": "a"}', 400, ['key: "a" has no payload index', "keyword, uuid, integer or bool"]),
     ("POST", "facet", '{"key": "a", "limit": 0}', 400, ["limit: 0, must be at least 1"]),
     ("POST", "facet", '{"key": "a", "limit": 10001}', 400, ["limit: 10001 values, at most 10000"]),
+    ("POST", "facet", json.dumps({"key": "a" * 200_000}), 400, ["key: 200000 bytes, at most 512"]),
+    ("POST", "facet", '{"key": "a", "exact": "yes"}', 400, ["exact"]),
     ("POST", "facet", '{"limit": 1}', 400, ['field "key" is missing']),
     # Writes: the first document of each batch is good.
     ("PUT", "points", points(GOOD, [1, 2, 3]), 400, ["points[1].vector: 3 dimensions, the collection has 4"]),

@@ -76,45 +76,6 @@ pub struct Count {
     pub count: u64,
 }
 
-/// The values that most points have.
-#[derive(Serialize)]
-pub struct Facet {
-    hits: Vec<FacetHit>,
-}
-
-#[derive(Serialize)]
-struct FacetHit {
-    value: FacetValue,
-    count: u64,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum FacetValue {
-    Boolean(bool),
-    Integer(i64),
-    Text(String),
-}
-
-/// An answer of a facet.
-pub fn facet(response: v1::FacetResponse) -> Result<Facet, Failure> {
-    let hit = |hit| {
-        let hit = convert::facet::read(hit).map_err(damaged)?;
-        let value = match hit.value {
-            granum_model::FacetValue::Boolean(boolean) => FacetValue::Boolean(boolean),
-            granum_model::FacetValue::Integer(integer) => FacetValue::Integer(integer),
-            granum_model::FacetValue::Text(text) => FacetValue::Text(text),
-        };
-        Ok(FacetHit {
-            value,
-            count: hit.count,
-        })
-    };
-    Ok(Facet {
-        hits: response.hits.into_iter().map(hit).collect::<Result<_, Failure>>()?,
-    })
-}
-
 #[derive(Serialize)]
 pub struct Exists {
     pub exists: bool,

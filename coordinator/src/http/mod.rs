@@ -1,8 +1,8 @@
 //! Who speaks Qdrant's REST conventions: the HTTP gateway, so that clients and frameworks people already have work here.
 //!
 //! JSON is a spelling of `granum.v1`: a handler decodes into the same messages that gRPC carries, makes one call on
-//! [`Coordinator`] and encodes the answer. Nothing is decided here. Reading order: this table of routes, then [`points`] and
-//! [`collections`] (the handlers), [`decode`] (JSON in, every mistake named by its path), [`encode`] (messages out,
+//! [`Coordinator`] and encodes the answer. Nothing is decided here. Reading order: this table of routes, then [`points`],
+//! [`facet`] and [`collections`] (the handlers), [`decode`] (JSON in, every mistake named by its path), [`encode`] (messages out,
 //! [`payload`]s as they were stored), and [`reply`] (the envelope and the shape of errors).
 //!
 //! Paths, names, defaults and envelopes are Qdrant's; what Granum adds are further optional keys (`embedder` of a vector,
@@ -12,6 +12,7 @@
 mod collections;
 pub(crate) mod decode;
 mod encode;
+pub(crate) mod facet;
 pub(crate) mod json;
 mod payload;
 mod points;
@@ -54,7 +55,7 @@ pub fn router(coordinator: Coordinator) -> Router {
         .route("/collections/{collection}/points/delete", post(points::delete))
         .route("/collections/{collection}/points/scroll", post(points::scroll))
         .route("/collections/{collection}/points/count", post(points::count))
-        .route("/collections/{collection}/facet", post(points::facet))
+        .route("/collections/{collection}/facet", post(facet::facet))
         .route("/collections/{collection}/points/query", post(points::query))
         .route(
             "/collections/{collection}/points/query/batch",

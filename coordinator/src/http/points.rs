@@ -18,12 +18,12 @@ use crate::http::{decode, encode, reply};
 type Body = Result<Bytes, BytesRejection>;
 type Parameters = Query<HashMap<String, String>>;
 /// What arrives at a route of one collection's points.
-type Asked = (State<Coordinator>, Path<String>, Parameters, Body);
-type Info = Option<v1::RequestInfo>;
+pub(super) type Asked = (State<Coordinator>, Path<String>, Parameters, Body);
+pub(super) type Info = Option<v1::RequestInfo>;
 
 /// One request from its bytes to its answer: the body decoded (with the collection of the path and what the query string
 /// says), then `serve`, which makes one call and encodes what comes back.
-async fn answer<Request, Reply: Serialize>(
+pub(super) async fn answer<Request, Reply: Serialize>(
     (State(coordinator), Path(collection), parameters, body): Asked,
     decode: impl FnOnce(Node<'_>, String, Info) -> Result<Request, Invalid>,
     serve: impl AsyncFnOnce(Coordinator, Request) -> Result<Reply, Failure>,
@@ -151,20 +151,6 @@ pub async fn count(asked: Asked) -> Response {
     answer(asked, decode, async |coordinator, request| {
         let count = coordinator.count(request).await?.count;
         Ok(encode::Count { count })
-    })
-    .await
-}
-
-/// `POST /collections/{collection}/facet`
-pub async fn facet(asked: Asked) -> Response {
-    let decode = |body: Node<'_>, collection: String, info| {
-        Ok(v1::FacetRequest {
-            info,
-            ..decode::query::facet(body, collection)?
-        })
-    };
-    answer(asked, decode, async |coordinator, request| {
-        encode::facet(coordinator.facet(request).await?)
     })
     .await
 }

@@ -1,16 +1,20 @@
 //! Which values of a field do most documents have, over all shards?
 //!
 //! Each shard names its most frequent values, with exact counts, and how frequent a value may be that it did not name. So
-//! each sum has a bound, and the merged answer knows whether it is certain ([`Merged::is_exact`]); where it has to be, shards
-//! are asked again for more of their values. All that any answer says is of one view a shard.
+//! each sum has a bound, and the merged answer knows whether it is certain ([`Merged::is_exact`]). Where it has to be, shards
+//! are asked again for more of their values, anew each time: counts of two rounds would be of two states.
+//!
+//! Documents are counted by fields with a payload index, because that says what a value is: of which kind. Which field that is
+//! the coordinator tells the shards; their own schemas follow the map's in their time.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
-use granum_model::{FacetHit, FacetValue, PayloadKind};
-use granum_proto::internal::ShardFacetRequest;
-use granum_proto::limits::{self, FACET_VALUES_MAX, LIMIT_MAX};
-use granum_proto::status::Failure;
+use granum_model::facet::FACET_KINDS;
+use granum_model::{FacetHit, FacetValue, PayloadField, PayloadKind};
+use granum_proto::internal::{ShardFacetRequest, ShardFacetResponse};
+use granum_proto::limits::{self, FACET_VALUES_MAX, FACET_VALUES_SUM_MAX, Invalid, KEY_BYTES_MAX, LIMIT_MAX};
+use granum_proto::status::{Failure, Retry};
 use granum_proto::{convert, v1};
 
 use super::fan_out::{add_index, fan_out};
@@ -21,11 +25,11 @@ use crate::map::Collection;
 
 /// Values where a request names no number.
 const VALUES_DEFAULT: u32 = 10;
-/// Values that a shard is asked for, as multiples of those wanted, and beside: values that are frequent in all are among the most
-/// frequent of each.
+/// Values that a shard is asked for first, as multiples of those wanted, and beside: values that are frequent in all shards are
+/// among the most frequent of each.
 const SHARE: u32 = 2;
 const BESIDE: u32 = 100;
-/// How many times as many values are asked for the next time.
+/// How many times as many values are asked for the next time: four rounds at most.
 const GROWTH: u32 = 16;
 
 /// The values of a field that most documents have.
@@ -33,6 +37,10 @@ pub(crate) async fn facet(context: &Context, request: v1::FacetRequest) -> Resul
     let begun = Instant::now();
     let budget = context.budget(request.info.as_ref())?;
     let collection = context.collection(&request.collection, budget.deadline).await?;
+    limits::at_most("key", request.key.len(), KEY_BYTES_MAX, "bytes")?;
+    let found = |collection: &Collection| field(collection, &request.key);
+    let found = context.find(budget.deadline, |map| found(map.usable(&request.collection)?));
+    let field = found.await?;
     let limit = match request.limit {
         0 => VALUES_DEFAULT,
         limit => limit,
@@ -40,56 +48,97 @@ pub(crate) async fn facet(context: &Context, request: v1::FacetRequest) -> Resul
     limits::at_most("limit", limit as usize, LIMIT_MAX as usize, "values")?;
     convert::filter::read(request.filter.as_ref())?;
     let read = level::wanted(request.read.as_ref(), &collection);
-    let mut values = (limit * SHARE + BESIDE).min(FACET_VALUES_MAX);
+    let values_max = FACET_VALUES_MAX.min(limit.max(FACET_VALUES_SUM_MAX / collection.shards.len().max(1) as u32));
+    let mut values = (limit * SHARE + BESIDE).min(values_max);
+    let mut answer: Option<v1::FacetResponse> = None;
     loop {
         let asked = ShardFacetRequest {
             call: None,
-            key: request.key.clone(),
+            field: Some(convert::schema::write_payload_field(&field)),
             limit: values,
             filter: request.filter.clone(),
         };
         let calls = collection.shards.iter().map(|shard| (shard.clone(), asked.clone()));
-        let gathered = fan_out(context, calls.collect(), &read, false, budget).await;
-        let mut gathered = gathered.map_err(|failure| with_command(failure, &collection, &request.key))?;
-        let mut lists = Vec::with_capacity(gathered.answers.len());
-        for (shard, reply) in std::mem::take(&mut gathered.answers) {
-            let hits = reply.hits.into_iter().map(convert::facet::read);
-            let hits: Vec<FacetHit> = hits
-                .collect::<Result<_, _>>()
-                .map_err(|invalid| Failure::Fault(format!("shard {} sent a broken count: {invalid}", shard.id)))?;
-            lists.push(List { hits, rest: reply.rest });
+        let mut gathered = match (fan_out(context, calls.collect(), &read, false, budget).await, answer) {
+            (Ok(gathered), _) => gathered,
+            // What is known already says how certain it is.
+            (Err(failure), Some(answer)) if failure.retry() != Retry::Never => return Ok(answer),
+            (Err(failure), _) => return Err(failure),
+        };
+        let replies = std::mem::take(&mut gathered.answers);
+        let lists = replies.into_iter().map(|(shard, reply)| List::read(shard.id.0, reply));
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        let has_more = lists.iter().any(|list| list.may_have_more(values));
+        let merged = tokio::task::spawn_blocking(move || Merged::of(lists, limit as usize));
+        let merged = merged
+            .await
+            .map_err(|_| Failure::Unavailable("the coordinator stops".into()))?;
+        gathered.warn(collection.name());
+        let is_enough = merged.is_exact || !request.exact || !has_more || values == values_max;
+        let merged = v1::FacetResponse {
+            hits: merged.hits.into_iter().map(convert::facet::write).collect(),
+            exact: merged.is_exact,
+            info: Some(timed(gathered.info, begun)),
+        };
+        if is_enough {
+            return Ok(merged);
         }
-        let merged = Merged::of(lists, limit as usize);
-        if merged.is_exact || !request.exact || values == FACET_VALUES_MAX {
-            gathered.warn(collection.name());
-            return Ok(v1::FacetResponse {
-                hits: merged.hits.into_iter().map(convert::facet::write).collect(),
-                exact: merged.is_exact,
-                info: Some(timed(gathered.info, begun)),
-            });
-        }
-        values = values.saturating_mul(GROWTH).min(FACET_VALUES_MAX);
+        answer = Some(merged);
+        values = values.saturating_mul(GROWTH).min(values_max);
     }
 }
 
-/// A refusal with the command that would help, where there is no index over the field.
-fn with_command(failure: Failure, collection: &Collection, key: &str) -> Failure {
-    let is_indexed = collection.schema.payload.iter().any(|field| field.key == key);
-    match failure {
-        Failure::Invalid(problem) if !is_indexed && problem.starts_with("key: ") => {
+/// The field that documents are counted by.
+fn field(collection: &Collection, key: &str) -> Result<PayloadField, Failure> {
+    const KINDS: &str = "documents are counted by one of kind keyword, uuid, integer or bool";
+    let indexed = collection.schema.payload.iter().find(|field| field.key == key);
+    match indexed {
+        Some(field) if FACET_KINDS.contains(&field.kind) => Ok(field.clone()),
+        Some(field) => Err(Invalid::new(
+            "key",
+            format!("{key:?} has an index of kind {}; {KINDS}", field.kind.name()),
+        )
+        .into()),
+        None => {
             let command = add_index(collection.name(), key, PayloadKind::Keyword.name());
-            Failure::Invalid(format!("{problem}; add one: {command}"))
+            Err(Invalid::new(
+                "key",
+                format!("{key:?} has no payload index; {KINDS}; add one: {command}"),
+            )
+            .into())
         }
-        failure => failure,
     }
 }
 
 /// What one shard said.
+#[derive(Debug)]
 struct List {
-    /// With exact counts.
+    /// With exact counts, in their order.
     hits: Vec<FacetHit>,
     /// No other value is of more documents.
     rest: u64,
+}
+
+impl List {
+    /// Checks it: a list that is not as promised is a fault of its shard.
+    fn read(shard: u64, reply: ShardFacetResponse) -> Result<List, Failure> {
+        let fault = |problem: String| Failure::Fault(format!("shard {shard} counted wrongly: {problem}"));
+        let hits = reply.hits.into_iter().map(convert::facet::read);
+        let hits: Vec<FacetHit> = hits
+            .collect::<Result<_, _>>()
+            .map_err(|invalid| fault(invalid.to_string()))?;
+        let is_ordered = hits.windows(2).all(|pair| pair[0].rank(&pair[1]).is_lt());
+        let least = hits.last().map_or(u64::MAX, |hit| hit.count);
+        if !is_ordered || least < reply.rest.max(1) || hits.iter().any(|hit| hit.error != 0) {
+            return Err(fault("values in no order, or of no documents".into()));
+        }
+        Ok(List { hits, rest: reply.rest })
+    }
+
+    /// Whether more values would come if more were asked for than `values`.
+    fn may_have_more(&self, values: u32) -> bool {
+        self.rest > 0 && self.hits.len() >= values as usize
+    }
 }
 
 /// What all said.
@@ -105,19 +154,19 @@ impl Merged {
     /// The first `limit` of what those shards hold together.
     fn of(lists: Vec<List>, limit: usize) -> Merged {
         // Of a value that no shard named, so many documents may have it.
-        let unnamed: u64 = lists.iter().map(|list| list.rest).sum();
+        let unnamed = lists.iter().map(|list| list.rest).fold(0, u64::saturating_add);
         let mut sums: HashMap<FacetValue, (u64, u64)> = HashMap::new();
         for list in lists {
             for hit in list.hits {
                 let (count, named) = sums.entry(hit.value).or_default();
-                *count += hit.count;
-                *named += list.rest;
+                *count = u64::saturating_add(*count, hit.count);
+                *named = u64::saturating_add(*named, list.rest);
             }
         }
         let hit = |(value, (count, named))| FacetHit {
             value,
             count,
-            error: unnamed - named,
+            error: unnamed.saturating_sub(named),
         };
         let mut hits: Vec<FacetHit> = sums.into_iter().map(hit).collect();
         hits.sort_unstable_by(FacetHit::rank);
@@ -126,7 +175,7 @@ impl Merged {
         let is_behind = |hit: &FacetHit| {
             worst.is_some_and(|worst| {
                 let most = FacetHit {
-                    count: hit.count + hit.error,
+                    count: hit.count.saturating_add(hit.error),
                     ..hit.clone()
                 };
                 worst.rank(&most).is_lt()
@@ -162,6 +211,43 @@ mod tests {
         let rest = hits.get(values).map_or(0, |hit| hit.count);
         hits.truncate(values);
         List { hits, rest }
+    }
+
+    #[test]
+    fn a_list_that_is_not_as_promised_is_a_fault() {
+        let read = |hits: &[(i64, u64)], rest| {
+            let hits = hits
+                .iter()
+                .map(|(value, count)| convert::facet::write(hit(*value, *count)));
+            let reply = ShardFacetResponse {
+                hits: hits.collect(),
+                rest,
+                ..Default::default()
+            };
+            List::read(7, reply)
+        };
+        assert!(read(&[(2, 9), (1, 5), (3, 5)], 5).is_ok());
+        assert!(read(&[], 5).is_ok(), "no value fitted");
+        for (hits, rest) in [
+            (&[(1, 5), (2, 9)][..], 0),
+            (&[(2, 5), (1, 5)], 0),
+            (&[(1, 5), (1, 5)], 0),
+            (&[(1, 0)], 0),
+            (&[(1, 5)], 6),
+        ] {
+            assert!(matches!(read(hits, rest), Err(Failure::Fault(_))), "{hits:?} {rest}");
+        }
+    }
+
+    #[test]
+    fn asking_for_more_is_of_use_where_all_that_was_asked_for_came() {
+        let list = |values: i64, rest| List {
+            hits: (0..values).map(|value| hit(value, 9)).collect(),
+            rest,
+        };
+        assert!(list(5, 1).may_have_more(5));
+        assert!(!list(5, 0).may_have_more(5), "those were all");
+        assert!(!list(4, 1).may_have_more(5), "more do not fit");
     }
 
     #[test]

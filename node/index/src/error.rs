@@ -2,7 +2,7 @@
 
 use std::io;
 
-use granum_model::{PayloadKind, VectorKind};
+use granum_model::{PayloadField, VectorKind};
 
 use crate::document::SegmentId;
 
@@ -175,15 +175,9 @@ pub enum SearchError {
         /// The path as written.
         key: String,
     },
-    /// There is no payload index to count values by.
-    #[error("key: {key:?} {}; values are counted by a payload index of kind keyword, uuid, integer or bool",
-        found.map_or("has no payload index".to_owned(), |kind| format!("is indexed as {}", kind.name())))]
-    Facet {
-        /// The path as written.
-        key: String,
-        /// What index there is.
-        found: Option<PayloadKind>,
-    },
+    /// Documents can't be counted by the values of this field.
+    #[error("field: {:?} of kind {}: documents are counted by fields of kind keyword, uuid, integer or bool", .0.key, .0.kind.name())]
+    Facet(PayloadField),
     /// The caller said stop.
     #[error("stopped: the deadline has passed or the caller is gone")]
     Stopped,

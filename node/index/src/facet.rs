@@ -10,8 +10,9 @@ use granum_model::{FacetValue, Filter, PayloadField, PayloadKind, facet::FACET_K
 use roaring::RoaringBitmap;
 use serde_json::Value;
 
-use crate::column::counts::{self, Count, Counts};
+use crate::column::counts::{self, Counts, Steps};
 use crate::error::{ReadError, SearchError};
+use crate::filter::known::Known;
 use crate::filter::path::Path;
 use crate::filter::{Compiled, Fields};
 use crate::query::Usage;
@@ -21,8 +22,6 @@ use crate::segment::names;
 use crate::state::Live;
 use crate::view::{Part, View};
 
-/// Payloads or values between two looks at the deadline.
-const STOP_STEPS: usize = 4096;
 /// What reading a payload costs, in steps through a column.
 const PAYLOAD_STEPS: u64 = 50;
 
@@ -35,41 +34,19 @@ pub struct Facet {
     pub rest: u64,
 }
 
-impl Facet {
-    /// Leaves out the last values beyond so many bytes.
-    pub fn cut(&mut self, bytes_max: usize) {
-        /// Of a value of any kind, and of its count.
-        const HIT_BYTES: usize = 32;
-        let mut bytes = 0;
-        let fits = self.counts.iter().take_while(|(value, _)| {
-            bytes += HIT_BYTES
-                + match value {
-                    FacetValue::Text(text) => text.len(),
-                    FacetValue::Boolean(_) | FacetValue::Integer(_) => 0,
-                };
-            bytes <= bytes_max
-        });
-        let fits = fits.count();
-        if let Some((_, count)) = self.counts.get(fits) {
-            self.rest = *count;
-            self.counts.truncate(fits);
-        }
-    }
-}
-
 impl View {
-    /// The `limit` values at `key` that most of the documents that pass `filter` have. `key` is the path of a payload index of
-    /// the schema, whether it is built or not, and of one of [`FACET_KINDS`]; the values are those that such an index
-    /// holds: texts of up to 1,024 bytes, UUIDs in canonical spelling, whole numbers of 64 bits with a sign, truths.
+    /// The `limit` values of `field` that most of the documents that pass `filter` have. The values are those that a payload index
+    /// of the field's kind, one of [`FACET_KINDS`], holds: texts of up to 1,024 bytes, UUIDs in canonical spelling, whole
+    /// numbers of 64 bits with a sign, truths. Where there is no index, payloads are read.
     pub fn facet(
         &self,
-        key: &str,
+        field: &PayloadField,
         filter: &Filter,
         limit: usize,
         stop: &dyn Fn() -> bool,
     ) -> Result<Facet, SearchError> {
         let compiled = Compiled::new(filter)?;
-        let counting = Counting::new(self.schema().payload.as_slice(), key, stop)?;
+        let counting = Counting::new(field, stop)?;
         loop {
             let mut parts = Vec::new();
             for (_, part) in self.parts() {
@@ -96,27 +73,19 @@ struct Counting<'a> {
 }
 
 impl<'a> Counting<'a> {
-    fn new(indexed: &[PayloadField], key: &str, stop: &'a dyn Fn() -> bool) -> Result<Counting<'a>, SearchError> {
-        let path = Path::parse(key);
-        let field = indexed
-            .iter()
-            .find(|field| path.is_some() && Path::parse(&field.key) == path);
-        match (path, field.map(|field| field.kind)) {
-            (Some(path), Some(kind)) if FACET_KINDS.contains(&kind) => {
-                let mut fields = Fields::default();
-                fields.add(path.field());
-                Ok(Counting {
-                    path,
-                    kind,
-                    fields,
-                    stop,
-                })
-            }
-            (_, found) => Err(SearchError::Facet {
-                key: key.to_owned(),
-                found,
-            }),
-        }
+    fn new(field: &PayloadField, stop: &'a dyn Fn() -> bool) -> Result<Counting<'a>, SearchError> {
+        let path = Path::parse(&field.key).filter(|_| FACET_KINDS.contains(&field.kind));
+        let Some(path) = path else {
+            return Err(SearchError::Facet(field.clone()));
+        };
+        let mut fields = Fields::default();
+        fields.add(path.field());
+        Ok(Counting {
+            path,
+            kind: field.kind,
+            fields,
+            stop,
+        })
     }
 
     fn memory(&self, recent: &Recent, compiled: &Compiled) -> Result<Counts, SearchError> {
@@ -130,9 +99,10 @@ impl<'a> Counting<'a> {
 
     fn disk(&self, live: &Live, filter: &Filter, compiled: &Compiled) -> Result<Counts, SearchError> {
         let segment = &live.segment;
+        let all = || Known::all(segment.rows).certain;
         let rows = match filter.is_empty() {
             true if live.dead.is_empty() => None,
-            true => Some(all(segment.rows) - &*live.dead),
+            true => Some(all() - &*live.dead),
             false => {
                 let passing = filtered::disk_rows(segment, filter, compiled, &mut Usage::default(), self.stop)?;
                 Some(&*passing - &*live.dead)
@@ -145,7 +115,7 @@ impl<'a> Counting<'a> {
         match column {
             Some(column) => Ok(Counts::of_column(column, rows)),
             None => {
-                let rows: Vec<u32> = rows.unwrap_or_else(|| all(segment.rows)).iter().collect();
+                let rows: Vec<u32> = rows.unwrap_or_else(all).iter().collect();
                 let mut payloads = segment.payloads();
                 self.payloads(&rows, |row| {
                     let parsed = self.fields.parse(payloads.read(row)?);
@@ -162,10 +132,9 @@ impl<'a> Counting<'a> {
         rows: &[u32],
         mut read: impl FnMut(u32) -> Result<Value, ReadError>,
     ) -> Result<Counts, SearchError> {
-        let payloads = rows.iter().enumerate().map(|(at, row)| {
-            if at % STOP_STEPS == 0 && (self.stop)() {
-                return Err(SearchError::Stopped);
-            }
+        let mut steps = Steps::new(self.stop);
+        let payloads = rows.iter().map(|row| {
+            steps.take()?;
             Ok(read(*row)?)
         });
         Counts::of_payloads(&self.path, self.kind, payloads)
@@ -173,20 +142,20 @@ impl<'a> Counting<'a> {
 
     /// Merges the values of all parts and keeps the `limit` that most rows have.
     fn most_frequent(&self, parts: &mut [Counts], limit: usize) -> Result<Facet, SearchError> {
-        let mut heads: Vec<Option<Count>> = parts.iter_mut().map(Counts::next).collect::<Result<_, _>>()?;
+        let mut steps = Steps::new(self.stop);
+        let mut heads = Vec::with_capacity(parts.len());
+        for part in &mut *parts {
+            heads.push(part.next(&mut steps)?);
+        }
         // The one to be left out next is on top: the fewest rows, then the greater value.
         let mut best: BinaryHeap<(Reverse<u64>, Vec<u8>)> = BinaryHeap::new();
-        let (mut rest, mut merged) = (0, 0);
+        let mut rest = 0;
         while let Some(least) = heads.iter().flatten().map(|(value, _)| value).min().cloned() {
-            if merged % STOP_STEPS == 0 && (self.stop)() {
-                return Err(SearchError::Stopped);
-            }
-            merged += 1;
             let mut count = 0;
             for (head, part) in heads.iter_mut().zip(&mut *parts) {
                 if let Some((_, rows)) = head.take_if(|(value, _)| *value == least) {
                     count += rows;
-                    *head = part.next()?;
+                    *head = part.next(&mut steps)?;
                 }
             }
             best.push((Reverse(count), least));
@@ -197,43 +166,12 @@ impl<'a> Counting<'a> {
             }
         }
         let read = |(Reverse(count), value): (Reverse<u64>, Vec<u8>)| {
-            let value = counts::value(self.kind, &value).ok_or_else(|| {
-                ReadError::malformed("column", format!("{value:02x?} is no value of {}", self.kind.name()))
-            })?;
-            Ok((value, count))
+            let value = counts::value(self.kind, &value).expect("every part gives values of the kind only");
+            (value, count)
         };
         Ok(Facet {
-            counts: best
-                .into_sorted_vec()
-                .into_iter()
-                .map(read)
-                .collect::<Result<_, SearchError>>()?,
+            counts: best.into_sorted_vec().into_iter().map(read).collect(),
             rest,
         })
-    }
-}
-
-fn all(rows: u32) -> RoaringBitmap {
-    let mut all = RoaringBitmap::new();
-    all.insert_range(0..rows);
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_cut_off_is_no_more_frequent_than_the_rest() {
-        let text = |text: &str, count| (FacetValue::Text(text.into()), count);
-        let whole = Facet {
-            counts: vec![text("aaaa", 9), text("bbbb", 5), text("cccc", 2)],
-            rest: 1,
-        };
-        for (bytes, kept, rest) in [(108, 3, 1), (107, 2, 2), (72, 2, 2), (71, 1, 5), (0, 0, 9)] {
-            let mut cut = whole.clone();
-            cut.cut(bytes);
-            assert_eq!((cut.counts.len(), cut.rest), (kept, rest), "{bytes} bytes");
-        }
     }
 }

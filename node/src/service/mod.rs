@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod convert;
+pub mod facet;
 pub mod raft;
 pub mod register;
 pub mod replicas;

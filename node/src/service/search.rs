@@ -7,16 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use granum_index::{Facet, RowRef, SearchError};
-use granum_model::{DocId, FacetHit, Filter, PayloadField, hit};
+use granum_index::{RowRef, SearchError};
+use granum_model::{DocId, Filter, PayloadField, hit};
 use granum_proto::convert;
 use granum_proto::internal::{
-    ShardAnswer, ShardCall, ShardCountRequest, ShardCountResponse, ShardDocuments, ShardFacetRequest,
-    ShardFacetResponse, ShardGetRequest, ShardHits, ShardScrollRequest, ShardSearchRequest, ShardSearchResponse,
+    ShardAnswer, ShardCall, ShardCountRequest, ShardCountResponse, ShardDocuments, ShardGetRequest, ShardHits,
+    ShardScrollRequest, ShardSearchRequest, ShardSearchResponse,
 };
-use granum_proto::limits::{
-    BATCH_DOCUMENTS_MAX, BATCH_QUERIES_MAX, FACET_BYTES_MAX, FACET_VALUES_MAX, Invalid, LIMIT_MAX, at_most,
-};
+use granum_proto::limits::{BATCH_DOCUMENTS_MAX, BATCH_QUERIES_MAX, Invalid, LIMIT_MAX, at_most};
 use granum_proto::status::Failure;
 use granum_proto::v1::{self, read_level};
 
@@ -177,39 +175,6 @@ pub async fn count(context: &Context, request: ShardCountRequest) -> Result<Shar
         })
 }
 
-/// The values of a field that most documents have, and how many have each, exactly.
-pub async fn facet(context: &Context, request: ShardFacetRequest) -> Result<ShardFacetResponse, Failure> {
-    let limit = request.limit as usize;
-    if limit == 0 {
-        return Err(Invalid::new("limit", "must be at least 1").into());
-    }
-    at_most("limit", limit, FACET_VALUES_MAX as usize, "values")?;
-    let filter = convert::filter::read(request.filter.as_ref())?;
-    let reading = Reading::begin(context, request.call).await?;
-    reading
-        .answer(context, move |pinned, stop| {
-            if pinned.epoch.epoch == 0 {
-                return Ok((Facet::default(), Told::default()));
-            }
-            let told = Told::of_filters(pinned, [&filter], stop)?;
-            let found = pinned.view.facet(&request.key, &filter, limit, stop);
-            Ok((found.map_err(search_failure)?, told))
-        })
-        .await
-        .map(|(answer, mut facet)| {
-            facet.cut(FACET_BYTES_MAX);
-            let hits = facet
-                .counts
-                .into_iter()
-                .map(|(value, count)| convert::facet::write(FacetHit { value, count, error: 0 }));
-            ShardFacetResponse {
-                answer: Some(answer),
-                hits: hits.collect(),
-                rest: facet.rest,
-            }
-        })
-}
-
 /// A page of the rows that a filter wants, with id and version; what a delete by filter is made of.
 pub(super) fn matching(
     pinned: &Pinned,
@@ -233,7 +198,7 @@ pub(super) struct Told {
 
 impl Told {
     /// Before those filters are evaluated.
-    fn of_filters<'a>(
+    pub fn of_filters<'a>(
         pinned: &Pinned,
         filters: impl IntoIterator<Item = &'a Filter>,
         stop: &dyn Fn() -> bool,

@@ -8,7 +8,7 @@ use granum_proto::internal::{self, ShardCall};
 use granum_proto::status::Failure;
 use tonic::{Request, Response, Status};
 
-use super::{Context, admin, search, write};
+use super::{Context, admin, facet, search, write};
 use crate::holdings::Holdings;
 use crate::metrics::Metrics;
 
@@ -104,7 +104,7 @@ impl Shard for ShardService {
         request: Request<internal::ShardFacetRequest>,
     ) -> Result<Response<internal::ShardFacetResponse>, Status> {
         let request = request.into_inner();
-        self.counted("facet", request.call.clone(), search::facet(&self.context, request))
+        self.counted("facet", request.call.clone(), facet::facet(&self.context, request))
             .await
     }
 

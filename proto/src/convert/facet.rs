@@ -57,7 +57,7 @@ mod tests {
             };
             assert_eq!(read(write(hit.clone())), Ok(hit));
         }
-        let refused = |value| {
+        let refused = |value: Option<Kind>| {
             let value = value.map(|kind| v1::Scalar { kind: Some(kind) });
             let hit = v1::FacetHit {
                 value,

@@ -1,4 +1,5 @@
-//! `granum get`, `granum scroll`, `granum count` and `granum facet`: documents by id, in order, how many, and how many of each value.
+//! `granum get`, `granum scroll`, `granum count` and `granum facet`: documents by id, in order, how many, and how many of
+//! each value.
 
 use anyhow::bail;
 use clap::Args;
@@ -151,6 +152,10 @@ pub async fn facet(command: Facet) -> anyhow::Result<()> {
             error => format!("{} to {}", grouped(hit.count), grouped(hit.count.saturating_add(error))),
         };
         table.row([hit.value.to_string(), count]);
+    }
+    if found.hits.is_empty() {
+        note("nothing found");
+        return Ok(());
     }
     output.table(&table)?;
     if !found.is_exact {

@@ -1,5 +1,5 @@
-//! What is in a collection: search, get, count, facet, scroll; and delete, which asks the same way. Here is what they share: how ids and
-//! filters are read, and which fields of a document are shown.
+//! What is in a collection: search, get, count, facet, scroll; and delete, which asks the same way. Here is what they share:
+//! how ids and filters are read, and which fields of a document are shown.
 
 mod delete;
 mod list;

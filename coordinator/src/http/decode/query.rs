@@ -1,4 +1,4 @@
-//! Questions: the bodies of `points/query`, `points/query/batch`, `points/scroll`, `points/count` and `facet`.
+//! Questions: the bodies of `points/query`, `points/query/batch`, `points/scroll` and `points/count`.
 
 use granum_proto::limits::Invalid;
 use granum_proto::v1::{self, query::Kind};
@@ -171,25 +171,6 @@ pub fn count(body: Node<'_>, collection: String) -> Result<v1::CountRequest, Inv
         info: None,
         collection,
         filter: object.get("filter").map(|node| filter::filter(&node)).transpose()?,
-        read: object.get("read").map(|node| point::read_level(&node)).transpose()?,
-    })
-}
-
-/// Reads the body of a facet. Counts are made as exact as they can be, also where only estimates are asked for.
-pub fn facet(body: Node<'_>, collection: String) -> Result<v1::FacetRequest, Invalid> {
-    let object = body.object(&["key", "limit", "filter", "exact", "shard_key", "read"])?;
-    object.refuse(&["shard_key"], "not supported by Granum")?;
-    let limit = object.get("limit").map_or(Ok(10), |limit| limit.whole_u32())?;
-    if limit == 0 {
-        return Err(object.want("limit")?.problem("0, must be at least 1"));
-    }
-    Ok(v1::FacetRequest {
-        info: None,
-        collection,
-        key: object.want("key")?.text()?.to_owned(),
-        limit,
-        filter: object.get("filter").map(|node| filter::filter(&node)).transpose()?,
-        exact: true,
         read: object.get("read").map(|node| point::read_level(&node)).transpose()?,
     })
 }

@@ -13,11 +13,36 @@ use super::Column;
 use super::gather::{Gathering, integer_of};
 use super::open::{Layout, layout};
 use crate::bytes::field;
-use crate::error::{ReadError, SearchError};
+use crate::error::SearchError;
 use crate::filter::path::Path;
 
 /// A value and how many rows have it, which are some.
 pub(crate) type Count = (Vec<u8>, u64);
+
+/// Looks at the deadline now and then.
+pub(crate) struct Steps<'a> {
+    stop: &'a dyn Fn() -> bool,
+    taken: u64,
+}
+
+impl<'a> Steps<'a> {
+    /// Asks `stop` whether to give up.
+    pub fn new(stop: &'a dyn Fn() -> bool) -> Steps<'a> {
+        Steps { stop, taken: 0 }
+    }
+
+    /// One more payload, term or entry is looked at.
+    #[inline]
+    pub fn take(&mut self) -> Result<(), SearchError> {
+        /// Between two looks.
+        const STEPS: u64 = 1024;
+        self.taken += 1;
+        match self.taken % STEPS == 1 && (self.stop)() {
+            true => Err(SearchError::Stopped),
+            false => Ok(()),
+        }
+    }
+}
 
 /// See the file.
 pub(crate) enum Counts {
@@ -64,15 +89,21 @@ impl Counts {
     }
 
     /// The next value. A column that is found damaged is [given up](Column::give_up).
-    pub fn next(&mut self) -> Result<Option<Count>, ReadError> {
+    pub fn next(&mut self, steps: &mut Steps<'_>) -> Result<Option<Count>, SearchError> {
         match self {
-            Counts::Gathered(counts) => Ok(counts.next()),
+            Counts::Gathered(counts) => {
+                steps.take()?;
+                Ok(counts.next())
+            }
             Counts::Column { column, rows, next } => {
                 let found = match layout(column.kind) {
-                    Layout::Terms => column.next_term(next, rows.as_ref()),
-                    Layout::Numbers | Layout::Points => column.next_number(next, rows.as_ref()),
+                    Layout::Terms => column.next_term(next, rows.as_ref(), steps),
+                    Layout::Numbers | Layout::Points => column.next_number(next, rows.as_ref(), steps),
                 };
-                found.inspect_err(|_| column.give_up())
+                if matches!(found, Err(SearchError::Read(_))) {
+                    column.give_up();
+                }
+                found
             }
         }
     }
@@ -93,25 +124,46 @@ impl Column {
     }
 
     /// The first term from `next` on that some of `rows` have; `next` moves behind it.
-    fn next_term(&self, next: &mut u64, rows: Option<&RoaringBitmap>) -> Result<Option<Count>, ReadError> {
+    fn next_term(
+        &self,
+        next: &mut u64,
+        rows: Option<&RoaringBitmap>,
+        steps: &mut Steps<'_>,
+    ) -> Result<Option<Count>, SearchError> {
         while *next < self.terms() {
+            steps.take()?;
             let at = *next;
             *next += 1;
             let posting = self.posting_once(at)?;
             let count = rows.map_or(posting.len(), |rows| posting.intersection_len(rows));
-            if count > 0 {
-                return Ok(Some((self.term(at)?.to_vec(), count)));
+            if count == 0 {
+                continue;
             }
+            let term = self.term(at)?;
+            let is_sorted = at == 0 || self.term(at - 1)? < term;
+            if !is_sorted || value(self.kind, term).is_none() {
+                return Err(self.file.malformed(format!("term {at} is out of place")).into());
+            }
+            return Ok(Some((term.to_vec(), count)));
         }
         Ok(None)
     }
 
     /// The first number from entry `next` on that some of `rows` have; `next` moves behind its entries.
-    fn next_number(&self, next: &mut u64, rows: Option<&RoaringBitmap>) -> Result<Option<Count>, ReadError> {
+    fn next_number(
+        &self,
+        next: &mut u64,
+        rows: Option<&RoaringBitmap>,
+        steps: &mut Steps<'_>,
+    ) -> Result<Option<Count>, SearchError> {
         while *next < self.entries() {
             let key = self.key(*next)?;
+            if *next > 0 && self.key(*next - 1)? >= key {
+                return Err(self.file.malformed(format!("entry {next} is out of place")).into());
+            }
             let mut count = 0;
             while *next < self.entries() && self.key(*next)? == key {
+                steps.take()?;
                 let row = self.row(*next)?;
                 count += u64::from(rows.is_none_or(|rows| rows.contains(row)));
                 *next += 1;
@@ -132,7 +184,11 @@ pub(crate) fn value(kind: PayloadKind, bytes: &[u8]) -> Option<FacetValue> {
             let uuid = granum_model::DocId::Uuid(field(bytes, 0));
             Some(FacetValue::Text(uuid.to_string()))
         }
-        PayloadKind::Bool if bytes.len() == 1 => Some(FacetValue::Boolean(bytes[0] == 1)),
+        PayloadKind::Bool => match bytes {
+            [0] => Some(FacetValue::Boolean(false)),
+            [1] => Some(FacetValue::Boolean(true)),
+            _ => None,
+        },
         PayloadKind::Integer if bytes.len() == 8 => {
             Some(FacetValue::Integer(integer_of(u64::from_be_bytes(field(bytes, 0)))))
         }

@@ -6,8 +6,8 @@
 //! row by row ([`Known`](crate::filter::known::Known)).
 //!
 //! Reading order: [`gather`] takes a field's values from payloads, [`mod@write`] puts them into a file, [`open`] opens one;
-//! [`terms`], [`numbers`] and [`points`] find rows by value, [`answer`] answers conditions, [`counts`] counts rows by value. [`cache`]
-//! remembers bitmaps.
+//! [`terms`], [`numbers`] and [`points`] find rows by value, [`answer`] answers conditions, [`counts`] counts rows
+//! by value. [`cache`] remembers bitmaps.
 //!
 //! Every column has eight bitmaps, the *marks*, which say what else a row holds; [`Mark`] lists them.
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use granum_index::{Facet, Index, Inline, Options, SearchError, SegmentId};
-use granum_model::{DocId, FacetValue, Filter, PayloadField, PayloadKind, Schema};
+use granum_index::{Facet, Index, Options, SearchError, SegmentId};
+use granum_model::{DocId, FacetValue, Filter, PayloadField, PayloadKind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -45,8 +45,14 @@ fn expected<'a>(documents: impl Iterator<Item = (u64, &'a Value)>, key: &str, fi
     Facet { counts, rest }
 }
 
+/// As the schema of this test has it.
+fn field(key: &str) -> PayloadField {
+    let fields = schema().payload;
+    fields.into_iter().find(|field| field.key == key).unwrap()
+}
+
 fn found(index: &Index, key: &str, filter: &Filter, limit: usize) -> Facet {
-    index.view().facet(key, filter, limit, &|| false).unwrap()
+    index.view().facet(&field(key), filter, limit, &|| false).unwrap()
 }
 
 proptest! {
@@ -104,8 +110,9 @@ proptest! {
     }
 }
 
+/// By payloads, or by the column: which is taken depends on their number.
 #[test]
-fn few_documents_of_many_values_are_counted_by_their_payloads() {
+fn few_and_many_documents_of_many_values_are_counted() {
     let payloads: Vec<Value> = (0..500)
         .map(|number| json!({"keyword": format!("value {number}"), "integer": number % 7}))
         .collect();
@@ -128,38 +135,61 @@ fn few_documents_of_many_values_are_counted_by_their_payloads() {
 
 #[test]
 fn what_cannot_be_counted_by_is_refused() {
-    let index = Index::open(
-        tempfile::tempdir().unwrap().path(),
-        Schema {
-            payload: vec![PayloadField {
-                key: "when".into(),
-                kind: PayloadKind::Datetime,
-            }],
-            ..Schema::default()
-        },
-        Options::default(),
-        &[],
-    )
-    .unwrap();
-    index.derive(&Inline).unwrap();
-    let refused = |key: &str| {
-        let refused = index.view().facet(key, &Filter::default(), 1, &|| false).unwrap_err();
-        assert!(matches!(refused, SearchError::Facet { .. }));
-        refused.to_string()
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), schema(), Options::default(), &[]).unwrap();
+    let refused = |key: &str, kind| {
+        let field = PayloadField { key: key.into(), kind };
+        let refused = index.view().facet(&field, &Filter::default(), 1, &|| false);
+        refused.unwrap_err().to_string()
     };
-    let kinds = "values are counted by a payload index of kind keyword, uuid, integer or bool";
-    assert_eq!(
-        refused("when"),
-        format!("key: \"when\" is indexed as datetime; {kinds}")
-    );
-    assert_eq!(refused("what"), format!("key: \"what\" has no payload index; {kinds}"));
-    assert_eq!(refused("a..b"), format!("key: \"a..b\" has no payload index; {kinds}"));
+    let kinds = "documents are counted by fields of kind keyword, uuid, integer or bool";
+    for kind in [
+        PayloadKind::Datetime,
+        PayloadKind::Text,
+        PayloadKind::Float,
+        PayloadKind::Geo,
+    ] {
+        let expected = format!("field: \"when\" of kind {}: {kinds}", kind.name());
+        assert_eq!(refused("when", kind), expected);
+    }
+    let no_path = refused("a..b", PayloadKind::Keyword);
+    assert_eq!(no_path, format!("field: \"a..b\" of kind keyword: {kinds}"));
 }
 
+/// Also while it passes over values that no document which passes has, and within the documents of one value.
 #[test]
-fn counting_gives_up_when_it_is_told_to() {
+fn counting_gives_up_as_soon_as_it_is_told_to() {
+    let payloads: Vec<Value> = (0..6_000)
+        .map(|number| json!({"keyword": format!("value {number}"), "integer": 1, "bool": number < 500}))
+        .collect();
     let directory = tempfile::tempdir().unwrap();
-    let (index, _) = seal(directory.path(), schema(), &random::fixed_payloads());
-    let stopped = index.view().facet("keyword", &Filter::default(), 1, &|| true);
-    assert!(matches!(stopped, Err(SearchError::Stopped)), "{stopped:?}");
+    let (index, _) = seal(directory.path(), schema(), &payloads);
+    let some = super::must(granum_model::Condition::MatchAny {
+        key: "bool".into(),
+        any: vec![granum_model::Scalar::Boolean(true)],
+    });
+    for (key, filter) in [
+        ("keyword", Filter::default()),
+        ("keyword", some),
+        ("integer", Filter::default()),
+    ] {
+        let asked = std::cell::Cell::new(0);
+        let count = |until: usize| {
+            asked.set(0);
+            let stop = || {
+                asked.set(asked.get() + 1);
+                asked.get() >= until
+            };
+            index.view().facet(&field(key), &filter, 3, &stop).map(|_| ())
+        };
+        // The second time, which documents pass is remembered.
+        count(usize::MAX).unwrap();
+        count(usize::MAX).unwrap();
+        let looks = asked.get();
+        assert!(looks >= 6_000 / 1024, "{looks} looks at the deadline for {key}");
+        for until in 1..=looks {
+            assert!(matches!(count(until), Err(SearchError::Stopped)));
+            assert_eq!(asked.get(), until);
+        }
+    }
 }
