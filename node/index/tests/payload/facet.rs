@@ -69,8 +69,8 @@ proptest! {
         let directory = tempfile::tempdir().unwrap();
         let third = payloads.len() / 3;
         let (index, _) = seal(directory.path(), schema(), &payloads[..third]);
-        for number in third..payloads.len() {
-            index.insert(document(number as u64, &payloads[number]), None).unwrap();
+        for (number, payload) in payloads.iter().enumerate().skip(third) {
+            index.insert(document(number as u64, payload), None).unwrap();
             if number == 2 * third {
                 let built = index.build(&index.freeze(SegmentId(2))).unwrap();
                 index.publish(built);
