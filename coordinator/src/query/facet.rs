@@ -38,15 +38,17 @@ pub(crate) async fn facet(context: &Context, request: v1::FacetRequest) -> Resul
     let budget = context.budget(request.info.as_ref())?;
     let collection = context.collection(&request.collection, budget.deadline).await?;
     limits::at_most("key", request.key.len(), KEY_BYTES_MAX, "bytes")?;
-    let found = |collection: &Collection| field(collection, &request.key);
-    let found = context.find(budget.deadline, |map| found(map.usable(&request.collection)?));
-    let field = found.await?;
     let limit = match request.limit {
         0 => VALUES_DEFAULT,
         limit => limit,
     };
     limits::at_most("limit", limit as usize, LIMIT_MAX as usize, "values")?;
     convert::filter::read(request.filter.as_ref())?;
+    let field = context
+        .find(budget.deadline, |map| {
+            field(map.usable(&request.collection)?, &request.key)
+        })
+        .await?;
     let read = level::wanted(request.read.as_ref(), &collection);
     let values_max = FACET_VALUES_MAX.min(limit.max(FACET_VALUES_SUM_MAX / collection.shards.len().max(1) as u32));
     let mut values = (limit * SHARE + BESIDE).min(values_max);
