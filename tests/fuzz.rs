@@ -1,5 +1,5 @@
-//! Do logs, manifests, registers, snapshots and requests withstand the committed corpus and some thousand mutations of it? The same on
-//! every run.
+//! Do logs, manifests, registers, snapshots and requests withstand the committed corpus and some thousand mutations of it? The
+//! same on every run.
 //!
 //! `cargo fuzz` goes on from there (CONTRIBUTING.md). The index's files are tried in node/index/tests/fuzz.rs.
 

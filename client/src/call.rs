@@ -111,13 +111,17 @@ impl Tries {
         self.count += 1;
         let sent = !never_sent(status);
         let told = failure(status);
-        // A status of our own making says itself whether it happened; a broken connection doesn't.
-        let broken = status.details().is_empty()
-            && status.code() != Code::Unimplemented
-            && !matches!(told, Failure::Invalid(_) | Failure::NotFound(_));
+        // A status of our own making says itself whether it happened; a broken connection doesn't. What is not known did not.
+        let is_unknown = status.code() == Code::Unimplemented;
+        let broken =
+            status.details().is_empty() && !is_unknown && !matches!(told, Failure::Invalid(_) | Failure::NotFound(_));
         self.in_doubt |= sent && (broken || matches!(told, Failure::Unknown(_)));
         let retry = told.retry();
-        self.last = Some(if broken { described(status, url) } else { told });
+        self.last = Some(match told {
+            Failure::Precondition(why) if is_unknown => Failure::Precondition(format!("{url}: {why}")),
+            _ if broken => described(status, url),
+            told => told,
+        });
         if retry == Retry::Never {
             return None;
         }

@@ -14,7 +14,8 @@ use crate::search::{broken, on_wire, search};
 pub struct Facet {
     /// Most documents first, then the smaller value.
     pub hits: Vec<FacetHit>,
-    /// Values, counts and order are exact: always, but where a field has very many values that are about equally frequent.
+    /// Values, counts and order are exact: always, but where a field has so many values, about equally frequent, that shards may
+    /// not name enough of them, or where they fail when they are asked for more.
     pub is_exact: bool,
 }
 

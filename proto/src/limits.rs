@@ -16,7 +16,7 @@ pub const LIMIT_MAX: u32 = 10_000;
 pub const WINDOW_MAX: u32 = 100_000;
 /// Most values that a shard counts documents by in one answer.
 pub const FACET_VALUES_MAX: u32 = 100_000;
-/// Most values that all shards are asked for together, where fewer would do for the answer.
+/// Most values that all shards are asked for together, unless an answer wants more of each: so 10,000 of each of 256 at most.
 pub const FACET_VALUES_SUM_MAX: u32 = 400_000;
 /// Most bytes of the values of one shard.
 pub const FACET_BYTES_MAX: usize = 16 << 20;

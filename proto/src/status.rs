@@ -208,9 +208,9 @@ pub fn failure(status: &Status) -> Failure {
         (13, _) => Failure::Precondition(message),
         (14, _) => Failure::Fault(message),
         (_, Code::InvalidArgument | Code::OutOfRange) => Failure::Invalid(message),
-        (_, Code::Unimplemented) => Failure::Precondition(format!(
-            "a process of an older version does not know this call; upgrade it. {message}"
-        )),
+        (_, Code::Unimplemented) => {
+            Failure::Precondition("this call is not known there: an older version, or not the port for it".into())
+        }
         (_, Code::NotFound) => Failure::NotFound(message),
         (_, Code::AlreadyExists) => Failure::Exists(message),
         (_, Code::ResourceExhausted) => Failure::Busy(message),
@@ -269,7 +269,7 @@ mod tests {
         }
         let unknown_call = failure(&Status::new(Code::Unimplemented, ""));
         assert!(
-            matches!(&unknown_call, Failure::Precondition(text) if text.contains("older version")),
+            matches!(&unknown_call, Failure::Precondition(text) if text.contains("an older version")),
             "{unknown_call:?}"
         );
         numbers.dedup();

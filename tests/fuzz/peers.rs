@@ -25,28 +25,44 @@ pub fn snapshot(input: &[u8]) {
         return;
     };
     let disk = MemoryDisk::new();
-    let Ok(files) = take(&disk, &header, &data) else {
-        let _ = take(&disk, &header, &data);
+    let reception = Reception::new(Arc::new(disk.clone()), INCOMING.into());
+    let taken = take(&disk, &reception, &header, &data);
+    if disk.exists(Path::new("/shard")).unwrap() {
+        assert_eq!(disk.list_dirs(Path::new("/shard")).unwrap(), ["incoming"]);
+    }
+    let Ok(files) = taken else {
+        let nothing = Header {
+            files: Vec::new(),
+            ..header
+        };
+        let begins = Offer::read(nothing.clone()).is_ok();
+        assert_eq!(
+            take(&disk, &reception, &nothing, &[]).is_ok(),
+            begins,
+            "what failed is in nobody's way"
+        );
         return;
     };
     let mut names: Vec<String> = files.iter().map(|file| file.0.clone()).collect();
     names.sort();
     assert_eq!(disk.list(Path::new(INCOMING)).unwrap(), names);
-    assert_eq!(disk.list_dirs(Path::new("/shard")).unwrap(), ["incoming"]);
     for (name, bytes, digest) in &files {
         let file = disk.open(&Path::new(INCOMING).join(name)).unwrap();
         let mut content = vec![0; file.len().unwrap() as usize];
         file.read_at(0, &mut content).unwrap();
         assert_eq!((content.len() as u64, xxh3_64(&content)), (*bytes, *digest), "{name}");
     }
-    assert_eq!(take(&disk, &header, &[]), Ok(files), "what was taken is held");
+    assert_eq!(
+        take(&disk, &reception, &header, &[]),
+        Ok(files),
+        "what was taken is held"
+    );
 }
 
 /// The files that one transfer brings.
-fn take(disk: &MemoryDisk, header: &Header, data: &[Data]) -> Result<Vec<FileOf>, Failure> {
+fn take(disk: &MemoryDisk, reception: &Reception, header: &Header, data: &[Data]) -> Result<Vec<FileOf>, Failure> {
     let offer = Offer::read(header.clone())?;
     let shared: SharedDisk = Arc::new(disk.clone());
-    let reception = Reception::new(shared.clone(), INCOMING.into());
     let turn = now(reception.begin(offer.vote.leader_id.term))?;
     let mut incoming = Incoming::begin(shared, INCOMING.into(), offer, None, turn)?;
     let files = header.files.len();
@@ -154,7 +170,9 @@ mod tests {
         let files: [(&str, &[u8]); 3] = [("1.ids", b"some ids"), ("2.empty", b""), ("MANIFEST", b"what there is")];
         let bytes = transfer_of(&files);
         let (header, data) = transfer(&bytes).unwrap();
-        assert_eq!(take(&MemoryDisk::new(), &header, &data).unwrap().len(), files.len());
+        let disk = MemoryDisk::new();
+        let reception = Reception::new(Arc::new(disk.clone()), INCOMING.into());
+        assert_eq!(take(&disk, &reception, &header, &data).unwrap().len(), files.len());
         let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/snapshot/whole");
         if std::env::var_os("GOLDEN").is_some_and(|golden| golden == "write") {
             std::fs::write(committed, &bytes).unwrap();

@@ -7,7 +7,7 @@
 //! Documents are counted by fields with a payload index, because that says what a value is: of which kind. Which field that is
 //! the coordinator tells the shards; their own schemas follow the map's in their time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use granum_model::facet::FACET_KINDS;
@@ -50,14 +50,13 @@ pub(crate) async fn facet(context: &Context, request: v1::FacetRequest) -> Resul
         })
         .await?;
     let read = level::wanted(request.read.as_ref(), &collection);
-    let values_max = FACET_VALUES_MAX.min(limit.max(FACET_VALUES_SUM_MAX / collection.shards.len().max(1) as u32));
-    let mut values = (limit * SHARE + BESIDE).min(values_max);
+    let mut round = Round::first(limit, collection.shards.len());
     let mut answer: Option<v1::FacetResponse> = None;
     loop {
         let asked = ShardFacetRequest {
             call: None,
             field: Some(convert::schema::write_payload_field(&field)),
-            limit: values,
+            limit: round.values,
             filter: request.filter.clone(),
         };
         let calls = collection.shards.iter().map(|shard| (shard.clone(), asked.clone()));
@@ -70,46 +69,81 @@ pub(crate) async fn facet(context: &Context, request: v1::FacetRequest) -> Resul
         let replies = std::mem::take(&mut gathered.answers);
         let lists = replies.into_iter().map(|(shard, reply)| List::read(shard.id.0, reply));
         let lists = lists.collect::<Result<Vec<_>, _>>()?;
-        let has_more = lists.iter().any(|list| list.may_have_more(values));
+        let next = round.next(&lists);
         let merged = tokio::task::spawn_blocking(move || Merged::of(lists, limit as usize));
         let merged = merged
             .await
             .map_err(|_| Failure::Unavailable("the coordinator stops".into()))?;
         gathered.warn(collection.name());
-        let is_enough = merged.is_exact || !request.exact || !has_more || values == values_max;
+        let is_enough = merged.is_exact || !request.exact;
         let merged = v1::FacetResponse {
             hits: merged.hits.into_iter().map(convert::facet::write).collect(),
             exact: merged.is_exact,
             info: Some(timed(gathered.info, begun)),
         };
-        if is_enough {
-            return Ok(merged);
+        match next {
+            Some(next) if !is_enough => round = next,
+            _ => return Ok(merged),
         }
         answer = Some(merged);
-        values = values.saturating_mul(GROWTH).min(values_max);
+    }
+}
+
+/// How many values each shard is asked for.
+#[derive(Debug, PartialEq)]
+struct Round {
+    values: u32,
+    values_max: u32,
+}
+
+impl Round {
+    /// For an answer of `limit` values.
+    fn first(limit: u32, shards: usize) -> Round {
+        let share = FACET_VALUES_SUM_MAX / shards.max(1) as u32;
+        let values_max = FACET_VALUES_MAX.min(share.max(limit));
+        Round {
+            values: (limit * SHARE + BESIDE).min(values_max),
+            values_max,
+        }
+    }
+
+    /// The next one; `None`: asking for more would bring no more than those lists.
+    fn next(&self, lists: &[List]) -> Option<Round> {
+        let may_more_come = |list: &List| list.rest > 0 && list.hits.len() >= self.values as usize;
+        let is_of_use = self.values < self.values_max && lists.iter().any(may_more_come);
+        is_of_use.then(|| Round {
+            values: self.values.saturating_mul(GROWTH).min(self.values_max),
+            values_max: self.values_max,
+        })
     }
 }
 
 /// The field that documents are counted by.
 fn field(collection: &Collection, key: &str) -> Result<PayloadField, Failure> {
-    const KINDS: &str = "documents are counted by one of kind keyword, uuid, integer or bool";
-    let indexed = collection.schema.payload.iter().find(|field| field.key == key);
-    match indexed {
-        Some(field) if FACET_KINDS.contains(&field.kind) => Ok(field.clone()),
-        Some(field) => Err(Invalid::new(
-            "key",
-            format!("{key:?} has an index of kind {}; {KINDS}", field.kind.name()),
-        )
-        .into()),
+    /// Fields named in a refusal.
+    const NAMED: usize = 8;
+    let indexed = &collection.schema.payload;
+    let is_countable = |field: &&PayloadField| FACET_KINDS.contains(&field.kind);
+    let kinds = "documents are counted by one of kind keyword, uuid, integer or bool";
+    let problem = match indexed.iter().find(|field| field.key == key) {
+        Some(field) if is_countable(&field) => return Ok(field.clone()),
+        Some(field) => format!("{key:?} has an index of kind {}; {kinds}", field.kind.name()),
         None => {
             let command = add_index(collection.name(), key, PayloadKind::Keyword.name());
-            Err(Invalid::new(
-                "key",
-                format!("{key:?} has no payload index; {KINDS}; add one: {command}"),
-            )
-            .into())
+            let there: Vec<String> = indexed
+                .iter()
+                .filter(is_countable)
+                .take(NAMED)
+                .map(|field| format!("{:?}", field.key))
+                .collect();
+            let there = match there.is_empty() {
+                true => String::new(),
+                false => format!(" (there are: {})", there.join(", ")),
+            };
+            format!("{key:?} has no payload index; {kinds}{there}; add one: {command}")
         }
-    }
+    };
+    Err(Invalid::new("key", problem).into())
 }
 
 /// What one shard said.
@@ -131,15 +165,12 @@ impl List {
             .map_err(|invalid| fault(invalid.to_string()))?;
         let is_ordered = hits.windows(2).all(|pair| pair[0].rank(&pair[1]).is_lt());
         let least = hits.last().map_or(u64::MAX, |hit| hit.count);
-        if !is_ordered || least < reply.rest.max(1) || hits.iter().any(|hit| hit.error != 0) {
-            return Err(fault("values in no order, or of no documents".into()));
+        let values: HashSet<&FacetValue> = hits.iter().map(|hit| &hit.value).collect();
+        let is_whole = values.len() == hits.len() && hits.iter().all(|hit| hit.error == 0);
+        if !is_ordered || !is_whole || least < reply.rest.max(1) {
+            return Err(fault("values in no order, twice, or of no documents".into()));
         }
         Ok(List { hits, rest: reply.rest })
-    }
-
-    /// Whether more values would come if more were asked for than `values`.
-    fn may_have_more(&self, values: u32) -> bool {
-        self.rest > 0 && self.hits.len() >= values as usize
     }
 }
 
@@ -234,6 +265,7 @@ mod tests {
             (&[(1, 5), (2, 9)][..], 0),
             (&[(2, 5), (1, 5)], 0),
             (&[(1, 5), (1, 5)], 0),
+            (&[(1, 5), (1, 4)], 0),
             (&[(1, 0)], 0),
             (&[(1, 5)], 6),
         ] {
@@ -242,14 +274,24 @@ mod tests {
     }
 
     #[test]
-    fn asking_for_more_is_of_use_where_all_that_was_asked_for_came() {
-        let list = |values: i64, rest| List {
-            hits: (0..values).map(|value| hit(value, 9)).collect(),
+    fn shards_are_asked_for_more_while_more_may_come() {
+        let list = |values: u32, rest| List {
+            hits: (0..values).map(|value| hit(i64::from(value), 9)).collect(),
             rest,
         };
-        assert!(list(5, 1).may_have_more(5));
-        assert!(!list(5, 0).may_have_more(5), "those were all");
-        assert!(!list(4, 1).may_have_more(5), "more do not fit");
+        let mut round = Round::first(10, 3);
+        let mut asked = vec![round.values];
+        while let Some(next) = round.next(&[list(5, 0), list(round.values, 1)]) {
+            asked.push(next.values);
+            round = next;
+        }
+        assert_eq!(asked, [120, 1_920, 30_720, 100_000]);
+        assert_eq!(Round::first(10, 3).next(&[list(120, 0)]), None, "those were all");
+        assert_eq!(Round::first(10, 3).next(&[list(119, 1)]), None, "more do not fit");
+        let many = Round::first(10, 256);
+        assert_eq!(many.next(&[list(120, 1)]).unwrap().values, FACET_VALUES_SUM_MAX / 256);
+        let most = Round::first(LIMIT_MAX, 256);
+        assert_eq!((most.values, most.next(&[list(LIMIT_MAX, 1)])), (LIMIT_MAX, None));
     }
 
     #[test]

@@ -176,7 +176,11 @@ pub enum SearchError {
         key: String,
     },
     /// Documents can't be counted by the values of this field.
-    #[error("field: {:?} of kind {}: documents are counted by fields of kind keyword, uuid, integer or bool", .0.key, .0.kind.name())]
+    #[error(
+        "field: {:?} of kind {}: documents are counted by fields of kind keyword, uuid, integer or bool",
+        .0.key,
+        .0.kind.name()
+    )]
     Facet(PayloadField),
     /// The caller said stop.
     #[error("stopped: the deadline has passed or the caller is gone")]

@@ -22,8 +22,8 @@ use crate::segment::names;
 use crate::state::Live;
 use crate::view::{Part, View};
 
-/// What reading a payload by itself costs, in steps through a column: about 15 us (docs/benchmarks.md has 2 in a pass over all,
-/// which is a seventh), and a term 0.3.
+/// What reading a payload by itself costs, in steps through a column: about 15 us (a seventh of that in a pass over all: 140 ms for
+/// 63,436, docs/benchmarks.md), and a term some tenths of one.
 const PAYLOAD_STEPS: u64 = 50;
 
 /// The values that most documents have.

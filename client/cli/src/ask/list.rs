@@ -159,7 +159,7 @@ pub async fn facet(command: Facet) -> anyhow::Result<()> {
     }
     output.table(&table)?;
     if !found.is_exact {
-        note("not certain: the field has too many values that are about equally frequent");
+        note("not certain: shards may not name more values, or failed when they were asked for more");
     }
     Ok(())
 }

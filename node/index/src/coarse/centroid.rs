@@ -20,7 +20,7 @@ use crate::simd::codes::Bits;
 /// Squared distance of the mean from a centroid, in mean squared lengths of rows, from which on another is worth it. Bounds are
 /// about as much narrower.
 const WORTH: f64 = 0.05;
-/// The same where it costs walks an offset a row that they score, and few rows are read for their bounds.
+/// The same where it costs walks an offset a row that they score, and few rows are read for their bounds (0002, 15).
 const WORTH_OFFSETS: f64 = 0.25;
 /// Rows that the mean is taken of: their own noise is a thousandth of their squared length.
 const SAMPLE_ROWS: u64 = 1024;

@@ -1,9 +1,8 @@
-//! The codes of a segment's dense vector: a file of their own, read whole into the page cache and scored where they lie.
+//! The codes of a segment's dense vector: a file of their own, copied into memory before a search ([`super::loaded`]).
 //!
 //! Sections: 0 what made them (bits u32, quantizer version u32, seed u64, in version 1 the centroid) · 1 codes, a row a place ·
-//! 2 scales, 3 norms, 4 errors and, of products about a centroid, 5 offsets, an f32 a place each: scales, and offsets or Euclid's
-//! norms, are read with each code, the others for candidates only. The footer's fingerprint is the checksum table's digest of
-//! the vector file: codes of other values are not used.
+//! 2 scales, 3 norms, 4 errors and, of products about a centroid, 5 offsets, an f32 a place each. The footer's fingerprint is the
+//! checksum table's digest of the vector file: codes of other values are not used.
 //!
 //! The same rows and quantizer give the same codes. So those of a merged segment are copied from its sources' where they
 //! are there, and only the other rows are encoded.

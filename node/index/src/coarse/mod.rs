@@ -5,8 +5,8 @@
 //!
 //! 1. [`centroid`], [`rotate`], [`quantize`], [`estimate`]: RaBitQ. From a vector to a code, from code and query to a score and its bound.
 //! 2. [`codes`]: their file, a row a place. [`graph`]: links between places, a file too.
-//! 3. [`loaded`]: both in memory, [`factors`] in the order in which they are read. [`seek`]: the search: [`walk`] along the graph with a [`beam`], or scan the codes; candidates with intervals come out.
-//!    [`places`] says which may be hits.
+//! 3. [`loaded`]: both in memory, [`factors`] in the order in which they are read. [`seek`]: the search: [`walk`] along the graph
+//!    with a [`beam`], or scan the codes; candidates with intervals come out. [`places`] says which may be hits.
 //! 4. [`link`]: the builder of graphs; [`cluster`] finds where walks begin; [`build`] is hnsw_rs as another builder.
 //! 5. [`origin`]: what a merged segment takes over from its sources.
 //! 6. [`recall`]: how wide walks must be. [`mod@derive`]: which files a vector should have, and makes them.

@@ -134,17 +134,16 @@ impl Column {
             steps.take()?;
             let at = *next;
             *next += 1;
-            let posting = self.posting_once(at)?;
-            let count = rows.map_or(posting.len(), |rows| posting.intersection_len(rows));
-            if count == 0 {
-                continue;
-            }
             let term = self.term(at)?;
             let is_sorted = at == 0 || self.term(at - 1)? < term;
             if !is_sorted || value(self.kind, term).is_none() {
                 return Err(self.file.malformed(format!("term {at} is out of place")).into());
             }
-            return Ok(Some((term.to_vec(), count)));
+            let posting = self.posting_once(at)?;
+            let count = rows.map_or(posting.len(), |rows| posting.intersection_len(rows));
+            if count > 0 {
+                return Ok(Some((term.to_vec(), count)));
+            }
         }
         Ok(None)
     }

@@ -152,16 +152,17 @@ fn finish_each<const TERMS: usize>(
     scores: &mut [f32],
     score: impl Fn(f32, &[f32; TERMS]) -> f32,
 ) {
-    let (terms, _) = terms.as_chunks::<TERMS>();
-    let count = terms.len();
+    let (rows, rest) = terms.as_chunks::<TERMS>();
+    let count = rows.len();
+    assert!(rest.is_empty(), "not {TERMS} terms a row");
     assert!(
         places.iter().all(|place| (*place as usize) < count),
         "a place beyond the {count} of the table"
     );
     for ((own, sum), place) in scores.iter_mut().zip(sums).zip(places) {
-        // SAFETY: every place is below the length of `terms`, as was just checked.
-        let terms = unsafe { terms.get_unchecked(*place as usize) };
-        *own = score(constant + terms[0] * (step * *sum as f32 + shift), terms);
+        // SAFETY: every place is below the number of rows, as was just checked.
+        let row = unsafe { rows.get_unchecked(*place as usize) };
+        *own = score(constant + row[0] * (step * *sum as f32 + shift), row);
     }
 }
 
@@ -213,6 +214,18 @@ mod tests {
     #[should_panic = "a link beyond the 3 places"]
     fn a_link_to_nowhere_is_noticed() {
         sift(&[3], &mut [0; 3], 1, &mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic = "a place beyond the 2 of the table"]
+    fn a_place_without_terms_is_noticed() {
+        finish(&[0], &[2], &[0.0; 4], Beside::Norm, (0.0, 1.0, 0.0), &mut [0.0]);
+    }
+
+    #[test]
+    #[should_panic = "not 2 terms a row"]
+    fn a_table_of_other_rows_is_noticed() {
+        finish(&[0], &[0], &[0.0; 3], Beside::Offset, (0.0, 1.0, 0.0), &mut [0.0]);
     }
 
     #[test]
