@@ -222,7 +222,7 @@ def test_payload_indexes_change_no_answer(client, packages, sample):
 
 @pytest.mark.parametrize("call, code, problem", [
     (lambda client: client.create_payload_index("packages", "a..b", models.PayloadSchemaType.KEYWORD), 400, "a..b"),
-    (lambda client: client.facet("packages", key="description"), 400, "has no payload index; documents are counted by one of kind keyword, uuid, integer or bool (there are: \"section\"),
+    (lambda client: client.facet("packages", key="description"), 400, 'has no payload index; documents are counted by one of kind keyword, uuid, integer or bool (there are: "section"'),
     (lambda client: client.facet("packages", key="text"), 400, '"text" has an index of kind text'),
     (lambda client: client.query_points("nowhere", query=[1.0]), 404, "nowhere"),
     (lambda client: client.query_points("packages", query=[1.0, 2.0]), 400, "384"),
