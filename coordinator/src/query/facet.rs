@@ -67,13 +67,14 @@ pub(crate) async fn facet(context: &Context, request: v1::FacetRequest) -> Resul
             (Err(failure), _) => return Err(failure),
         };
         let replies = std::mem::take(&mut gathered.answers);
-        let lists = replies.into_iter().map(|(shard, reply)| List::read(shard.id.0, reply));
-        let lists = lists.collect::<Result<Vec<_>, _>>()?;
-        let next = round.next(&lists);
-        let merged = tokio::task::spawn_blocking(move || Merged::of(lists, limit as usize));
-        let merged = merged
+        let merged = tokio::task::spawn_blocking(move || {
+            let lists = replies.into_iter().map(|(shard, reply)| List::read(shard.id.0, reply));
+            let lists = lists.collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, Failure>((round.next(&lists), Merged::of(lists, limit as usize)))
+        });
+        let (next, merged) = merged
             .await
-            .map_err(|_| Failure::Unavailable("the coordinator stops".into()))?;
+            .map_err(|error| Failure::Fault(format!("merging counts failed: {error}")))??;
         gathered.warn(collection.name());
         let is_enough = merged.is_exact || !request.exact;
         let merged = v1::FacetResponse {
@@ -90,7 +91,7 @@ pub(crate) async fn facet(context: &Context, request: v1::FacetRequest) -> Resul
 }
 
 /// How many values each shard is asked for.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Round {
     values: u32,
     values_max: u32,
