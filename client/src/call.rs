@@ -209,23 +209,36 @@ fn described(status: &Status, url: &str) -> Failure {
 mod tests {
     use super::*;
 
+    fn tries(effect: Effect, in_doubt: bool, last: Option<Failure>) -> Tries {
+        let now = Instant::now();
+        Tries {
+            coordinators: 1,
+            coordinator: 0,
+            effect,
+            started: now,
+            last_contact: now,
+            count: 2,
+            backoff: BACKOFF_MIN,
+            in_doubt,
+            last,
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_not_known_has_not_happened_and_says_where() {
+        let mut tries = tries(Effect::Write, false, None);
+        let pause = tries.failed(&Status::unimplemented(""), "http://10.0.0.1:6333", Duration::MAX);
+        assert_eq!(pause, None, "asking again is of no use");
+        let told = tries.give_up();
+        assert!(
+            matches!(&told, Failure::Precondition(why) if why.starts_with("http://10.0.0.1:6333: this call is not known")),
+            "{told:?}"
+        );
+    }
+
     #[test]
     fn a_write_in_doubt_is_never_told_as_one_that_has_not_happened() {
-        let told = |effect, in_doubt, last| {
-            let now = Instant::now();
-            let tries = Tries {
-                coordinators: 1,
-                coordinator: 0,
-                effect,
-                started: now,
-                last_contact: now,
-                count: 2,
-                backoff: BACKOFF_MIN,
-                in_doubt,
-                last: Some(last),
-            };
-            tries.give_up()
-        };
+        let told = |effect, in_doubt, last| tries(effect, in_doubt, Some(last)).give_up();
         let why = || "why".to_owned();
         for last in [
             Failure::ReadOnly(why()),
