@@ -11,6 +11,8 @@ mod full_disk;
 mod hanging;
 #[path = "cluster/leader_lost.rs"]
 mod leader_lost;
+#[path = "cluster/overload.rs"]
+mod overload;
 #[path = "cluster/replacing.rs"]
 mod replacing;
 #[path = "cluster/schema.rs"]

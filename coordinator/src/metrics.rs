@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub shard_calls: IntCounterVec,
     /// Calls repeated after a failure, by its class.
     pub retries: IntCounterVec,
+    /// Reads refused as busy that were not repeated, because too many had been.
+    pub repeats_withheld: IntCounter,
     /// Second replicas asked because the first was slow.
     pub hedges: IntCounter,
     /// Shards that a partial answer missed.
@@ -65,6 +67,10 @@ impl Metrics {
                 "retries_total",
                 "Calls to shards repeated, by the failure before",
                 &["failure"],
+            ),
+            repeats_withheld: counter(
+                "repeats_withheld_total",
+                "Reads refused as busy that were not repeated, because too many had been",
             ),
             hedges: counter("hedges_total", "Second replicas asked because the first was slow"),
             missing_shards: counter("missing_shards_total", "Shards that partial answers missed"),

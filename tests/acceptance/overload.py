@@ -15,6 +15,7 @@ import collections
 import http.client
 import json
 import pathlib
+import random
 import subprocess
 import tempfile
 import threading
@@ -37,6 +38,8 @@ def ask(cluster, bodies, path, number, deadline, told):
         answer.read()
         told.append((answer.status, time.monotonic() - began))
         question += 1
+        # Who is refused as busy comes again when it was told to, as clients do.
+        time.sleep(float(answer.getheader("Retry-After", "0")) * random.uniform(0.5, 1.5))
 
 
 def main():

@@ -200,6 +200,11 @@ impl Cluster {
         child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Number of a running node's process.
+    pub fn node_process(&self, node: usize) -> u32 {
+        self.nodes[node].child.as_ref().expect("a running process").id()
+    }
+
     /// Returns when a started node is ready.
     pub async fn node_ready(&self, node: usize) {
         self.nodes[node].wait_ready().await;
@@ -240,6 +245,14 @@ impl Cluster {
     pub async fn start_coordinator(&mut self, coordinator: usize) {
         self.coordinators[coordinator].start();
         self.coordinators[coordinator].wait_ready().await;
+    }
+
+    /// What a coordinator counts under this name and labels, as Prometheus reads it; 0: nothing yet.
+    pub fn coordinator_metric(&self, coordinator: usize, name: &str) -> f64 {
+        let process = &self.coordinators[coordinator];
+        let page = get(SocketAddr::from((process.host, process.metrics)), "/metrics").expect("metrics are served");
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
     /// How many directories of shards all nodes have together.
@@ -409,16 +422,18 @@ fn built(name: &str) -> Option<PathBuf> {
 
 /// Whether `GET /readyz` answers 200.
 fn is_ready(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(
-            stream,
-            "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer)?;
-        Ok(&answer == b"HTTP/1.1 200")
-    };
-    ask().unwrap_or(false)
+    get(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// What is answered to `GET`, with its head.
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

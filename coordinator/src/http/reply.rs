@@ -3,12 +3,15 @@
 use std::time::Instant;
 
 use axum::extract::rejection::BytesRejection;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use granum_proto::limits::MESSAGE_IN_BYTES_MAX;
 use granum_proto::status::Failure;
 use serde::Serialize;
+
+/// Seconds after which a request that was refused as busy may be tried again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Measures a request, for the `time` of its answer.
 pub struct Clock(Instant);
@@ -37,7 +40,8 @@ impl Clock {
         Clock(Instant::now())
     }
 
-    /// The answer: `{"result", "status": "ok", "time"}`, or `{"status": {"error"}, "time"}` with the failure's HTTP code.
+    /// The answer: `{"result", "status": "ok", "time"}`, or `{"status": {"error"}, "time"}` with the failure's HTTP code. Who is
+    /// refused as busy is told when to come again.
     pub fn reply<T: Serialize>(self, outcome: Result<T, Failure>) -> Response {
         let time = self.0.elapsed().as_secs_f64();
         match outcome {
@@ -53,7 +57,11 @@ impl Clock {
                         other => other.to_string(),
                     },
                 };
-                json(code, &Refusal { status, time })
+                let mut response = json(code, &Refusal { status, time });
+                if matches!(failure, Failure::Busy(_)) {
+                    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+                }
+                response
             }
         }
     }
@@ -109,6 +117,16 @@ fn in_rest_words(problem: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_refused_as_busy_is_told_when_to_come_again() {
+        let refused = |failure| Clock::start().reply::<()>(Err(failure));
+        let busy = refused(Failure::Busy("too many".to_owned()));
+        assert_eq!(busy.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(busy.headers()[header::RETRY_AFTER], "1");
+        let wrong = refused(Failure::Invalid("limit: 0".to_owned()));
+        assert!(!wrong.headers().contains_key(header::RETRY_AFTER));
+    }
 
     #[test]
     fn a_problem_names_the_field_as_the_json_had_it() {

@@ -17,6 +17,7 @@ use granum_proto::status::{Failure, Retry};
 use granum_proto::v1::ReadLevel;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::allowance::Allowance;
 use super::health::Health;
 use super::hedge::Hedge;
 use super::plan::{self, Wanted};
@@ -32,6 +33,12 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// One attempt may take this share of what is left of the deadline, if that is more than `attempt_timeout_ms`.
 const ATTEMPT_SHARE: u32 = 3;
 
+/// Reads that were refused as busy may be repeated, anywhere, for one read in ten: what is refused because there is too much to do
+/// is not made less by asking again. Writes may be without end: that is how writers are slowed down.
+const BUSY_REPEATS: f64 = 0.1;
+/// Such repetitions that may be saved up.
+const BUSY_REPEATS_SAVED: f64 = 100.0;
+
 /// What a request may spend, and its name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
@@ -46,6 +53,7 @@ pub(crate) struct Caller {
     pub metrics: Arc<Metrics>,
     pub health: Health,
     hedge: Hedge,
+    busy_repeats: Allowance,
     attempt_timeout: Duration,
     turn: AtomicUsize,
 }
@@ -59,6 +67,7 @@ impl Caller {
             metrics,
             health: Health::default(),
             hedge: Hedge::new(),
+            busy_repeats: Allowance::new(BUSY_REPEATS, BUSY_REPEATS_SAVED, BUSY_REPEATS_SAVED),
             attempt_timeout,
             turn: AtomicUsize::new(0),
         }
@@ -72,6 +81,7 @@ impl Caller {
         level: &ReadLevel,
         budget: Budget,
     ) -> Result<R::Reply, Failure> {
+        self.busy_repeats.earn();
         self.call(shard, request, Some(level), budget).await
     }
 
@@ -101,6 +111,11 @@ impl Caller {
             };
             self.learn(&shard, &failed);
             repeat.failed(&failed);
+            let is_refused_read = level.is_some() && matches!(failed.failure, Failure::Busy(_));
+            if is_refused_read && !self.busy_repeats.spend() {
+                self.metrics.repeats_withheld.inc();
+                return Err(repeat.gave_up(id, failed.failure));
+            }
             let pause = match failed.failure.retry() {
                 Retry::Never if repeat.elsewhere(&failed, shard.record.replicas.len()) => false,
                 Retry::Never => return Err(repeat.gave_up(id, failed.failure)),

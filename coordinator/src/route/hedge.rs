@@ -4,6 +4,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::allowance::Allowance;
+
 /// Share of calls that may be hedged.
 const BUDGET: f64 = 0.05;
 /// Hedges that may be saved up.
@@ -16,53 +18,42 @@ const DELAY_FIRST_US: f64 = 50_000.0;
 
 /// Learns how long calls take and keeps the budget.
 pub(crate) struct Hedge {
-    state: Mutex<State>,
-}
-
-struct State {
-    quantile_us: f64,
-    saved: f64,
+    quantile_us: Mutex<f64>,
+    budget: Allowance,
 }
 
 impl Hedge {
     /// Knows nothing: hedges after 50 ms.
     pub fn new() -> Self {
         Hedge {
-            state: Mutex::new(State {
-                quantile_us: DELAY_FIRST_US,
-                saved: 1.0,
-            }),
+            quantile_us: Mutex::new(DELAY_FIRST_US),
+            budget: Allowance::new(BUDGET, SAVED_MAX, 1.0),
         }
     }
 
     /// A call begins: when it would count as slow.
     pub fn delay(&self) -> Duration {
-        let mut state = self.state.lock().expect("nothing panics while holding it");
-        state.saved = (state.saved + BUDGET).min(SAVED_MAX);
-        Duration::from_micros(state.quantile_us.max(DELAY_MIN_US) as u64)
+        self.budget.earn();
+        let quantile_us = *self.quantile_us.lock().expect("nothing panics while holding it");
+        Duration::from_micros(quantile_us.max(DELAY_MIN_US) as u64)
     }
 
     /// A call took so long. The estimate moves up by 19 steps or down by one, so it rests where 95 % lie below.
     pub fn took(&self, time: Duration) {
-        let mut state = self.state.lock().expect("nothing panics while holding it");
-        let step = state.quantile_us / 100.0;
-        let above = time.as_micros() as f64 > state.quantile_us;
-        state.quantile_us += if above {
+        let mut quantile_us = self.quantile_us.lock().expect("nothing panics while holding it");
+        let step = *quantile_us / 100.0;
+        let above = time.as_micros() as f64 > *quantile_us;
+        *quantile_us += if above {
             step * QUANTILE
         } else {
             -step * (1.0 - QUANTILE)
         };
-        state.quantile_us = state.quantile_us.max(1.0);
+        *quantile_us = quantile_us.max(1.0);
     }
 
     /// A call is slow: whether the budget pays for a second one.
     pub fn affordable(&self) -> bool {
-        let mut state = self.state.lock().expect("nothing panics while holding it");
-        if state.saved < 1.0 {
-            return false;
-        }
-        state.saved -= 1.0;
-        true
+        self.budget.spend()
     }
 }
 
