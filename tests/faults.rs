@@ -3,6 +3,7 @@
 //!
 //! A row that this machine can't run (no root, no nftables) says so in a line and passes.
 
+use granum_tests::faults::queries::PACE;
 use granum_tests::faults::rows::ROWS;
 use granum_tests::faults::run::{self, Ended};
 use tokio::sync::Mutex;
@@ -16,7 +17,7 @@ async fn check(name: &str) {
     assert!(row.smoke, "{name} is not among the rows that --smoke runs");
     // A run that says nothing, for the machine was too busy, is done once more.
     for seed in [1, 2] {
-        match run::run(row, 1, seed).await.unwrap() {
+        match run::run(row, 1, seed, PACE).await.unwrap() {
             Ended::Skipped(reason) => return println!("skipped: {name}: {reason}"),
             Ended::Done(repeat) => {
                 assert!(repeat.is_clean(), "{name}, seed {seed}: {repeat:#?}");

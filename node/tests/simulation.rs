@@ -5,7 +5,8 @@
 //! ```text
 //! cargo test -p granum-node --test simulation                        the seeds that CI runs
 //! GRANUM_SEEDS=5000 cargo test -p granum-node --test simulation      more
-//! GRANUM_SEED=17 cargo test -p granum-node --test simulation         one; GRANUM_TRACE=1 prints all that happens
+//! GRANUM_SEED=17 cargo test -p granum-node --test simulation         one; with GRANUM_SEEDS as many from there on
+//! GRANUM_SEED=17 GRANUM_TRACE=1 ...                                  prints all that happens
 //! ```
 
 #[path = "simulation/client.rs"]
@@ -45,12 +46,19 @@ use world::{Report, simulate};
 
 /// Seeds of a run without further word.
 const SEEDS: u64 = 200;
-/// Threads that run seeds.
-const THREADS: usize = 2;
 
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}: not a number")))
+}
+
+/// The seeds to run: those asked for, or the first `usual`.
+fn seeds_or(usual: u64) -> std::ops::Range<u64> {
+    let (first, usual) = match setting("GRANUM_SEED") {
+        Some(seed) => (seed, 1),
+        None => (1, usual),
+    };
+    first..first + setting("GRANUM_SEEDS").unwrap_or(usual)
 }
 
 fn run(seed: u64) -> Report {
@@ -67,16 +75,13 @@ fn run(seed: u64) -> Report {
 #[test]
 fn no_promise_is_broken_whatever_the_seed() {
     let begun = Instant::now();
-    let (first, count) = match setting("GRANUM_SEED") {
-        Some(seed) => (seed, 1),
-        None => (1, setting("GRANUM_SEEDS").unwrap_or(SEEDS)),
-    };
-    let next = AtomicU64::new(first);
+    let seeds = seeds_or(SEEDS);
+    let next = AtomicU64::new(seeds.start);
     let reports: Mutex<Vec<Report>> = Mutex::default();
     std::thread::scope(|scope| {
-        for _ in 0..THREADS {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < first + count) {
+                while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| seeds.contains(seed)) {
                     let report = run(seed);
                     if !report.complaints.is_empty() {
                         eprintln!("{}", failure(&report));
@@ -97,9 +102,10 @@ fn no_promise_is_broken_whatever_the_seed() {
         .collect();
     assert!(
         failed.is_empty(),
-        "\n{}\n{} of {count} seeds failed",
+        "\n{}\n{} of {} seeds failed",
         failed.join("\n"),
-        failed.len()
+        failed.len(),
+        reports.len()
     );
 }
 
@@ -134,16 +140,14 @@ fn a_seed_leads_to_the_same_history_twice() {
 #[cfg(feature = "planted-bugs")]
 const PLANTED_SEEDS: u64 = 40;
 
-/// Seeds that a planted bug is tried with to say how often it is found.
 #[cfg(feature = "planted-bugs")]
 fn check_planted(bug: granum_node::planted::Bug) {
     use granum_node::planted::plant;
 
-    let seeds = setting("GRANUM_SEEDS").unwrap_or(PLANTED_SEEDS);
     let mut found: Vec<(u64, String)> = Vec::new();
     let mut tried = 0;
-    for seed in 1..=seeds {
-        tried = seed;
+    for seed in seeds_or(PLANTED_SEEDS) {
+        tried += 1;
         plant(Some(bug));
         let report = run(seed);
         plant(None);

@@ -4,9 +4,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use granum_tests::faults::figures::{self, Repeat};
+use granum_tests::faults::queries::PACE;
 use granum_tests::faults::rows::{ROWS, Row};
 use granum_tests::faults::run::{self, Ended};
 use granum_tests::faults::table;
@@ -20,6 +22,7 @@ Runs real processes under faults, and adds what they have shown to a file of res
   --row NAME     this row; may be given several times
   --repeats N    repeats of each row; 1 unless set
   --until N      only rows that have fewer than N repeats in the results so far, until they have N
+  --search-ms N  a search each N milliseconds; 35 unless set
   --strict       a repeat that is skipped, or void, is a failure
   --out DIR      folder of results.jsonl; target/faults unless set
   --table        prints the table of all results, as markdown
@@ -32,6 +35,7 @@ struct Asked {
     rows: Vec<&'static Row>,
     repeats: usize,
     until: Option<usize>,
+    pace: Duration,
     strict: bool,
     out: PathBuf,
     table: bool,
@@ -70,7 +74,7 @@ async fn go() -> Result<bool> {
             println!("{}: {}", row.name, row.what);
             // Dropped in the middle, a run ends its processes and undoes its mounts and links.
             let ended = tokio::select! {
-                ended = run::run(row, row.rounds, rand::random()) => ended,
+                ended = run::run(row, row.rounds, rand::random(), asked.pace) => ended,
                 stopped = stop() => return stopped,
             };
             match ended {
@@ -139,6 +143,7 @@ fn read_arguments() -> Result<Option<Asked>> {
         rows: Vec::new(),
         repeats: 1,
         until: None,
+        pace: PACE,
         strict: false,
         out: PathBuf::from("target/faults"),
         table: false,
@@ -157,6 +162,10 @@ fn read_arguments() -> Result<Option<Asked>> {
                     .push(row.with_context(|| format!("no row {name}; --list names them"))?);
             }
             "--repeats" => asked.repeats = value()?.parse()?,
+            "--search-ms" => {
+                let ms: u64 = value()?.parse()?;
+                asked.pace = Duration::from_millis(ms.max(1));
+            }
             "--strict" => asked.strict = true,
             "--until" => asked.until = Some(value()?.parse()?),
             "--out" => asked.out = value()?.into(),

@@ -1,9 +1,10 @@
 //! A disk for each node: an ext4 file system in a file, on a loop device. Its power can be cut: what was not synced is gone,
-//! as it is not after SIGKILL, which the page cache survives. It can be filled up. Unmounted when dropped.
+//! as it is not after SIGKILL, which the page cache survives. It can be filled up, be slow, and answer nothing for a while.
+//! Unmounted when dropped.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::shell::run;
 use crate::processes::NODES;
@@ -14,6 +15,9 @@ const LEFT_BYTES: u64 = 256 << 10;
 /// EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH: the file system stops as it is, and not even its journal is flushed. Python
 /// calls it, because our crates forbid unsafe code.
 const CUT: &str = "import fcntl, os, struct, sys\nfor path in sys.argv[1:]:\n  fcntl.ioctl(os.open(path, os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+
+/// Where groups of processes have limits on what they write to a device (cgroups of version 1).
+const LIMITS: &str = "/sys/fs/cgroup/blkio";
 
 /// File systems in files.
 pub struct Disks {
@@ -70,9 +74,41 @@ impl Disks {
         run("fallocate", &["-l", &length, text(&ballast)?]).map(drop)
     }
 
+    /// Whether [`Disks::slow`] can be had here.
+    pub fn can_be_slow() -> bool {
+        Path::new(LIMITS).join("blkio.throttle.write_iops_device").exists()
+    }
+
+    /// So many writes a second of this process reach the disk from now on; 0: as many as it can.
+    pub fn slow(&self, node: usize, process: u32, writes_a_second: u32) -> Result<()> {
+        let group = self.group(node)?;
+        if !group.exists() {
+            std::fs::create_dir(&group)?;
+        }
+        std::fs::write(group.join("cgroup.procs"), process.to_string())?;
+        let devices = run("losetup", &["--noheadings", "--output", "MAJ:MIN", "-j", text(&self.image(node))?])?;
+        let limit = format!("{} {writes_a_second}", devices.trim());
+        Ok(std::fs::write(group.join("blkio.throttle.write_iops_device"), limit)?)
+    }
+
+    /// The disk answers no write until [`Disks::thaw`].
+    pub fn freeze(&self, node: usize) -> Result<()> {
+        run("fsfreeze", &["--freeze", text(&self.paths()[node])?]).map(drop)
+    }
+
+    /// What waited for the disk goes on.
+    pub fn thaw(&self, node: usize) -> Result<()> {
+        run("fsfreeze", &["--unfreeze", text(&self.paths()[node])?]).map(drop)
+    }
+
     /// Makes room again.
     pub fn empty(&self, node: usize) -> Result<()> {
         Ok(std::fs::remove_file(self.paths()[node].join("ballast"))?)
+    }
+
+    fn group(&self, node: usize) -> Result<PathBuf> {
+        let folder = self.folder.path().file_name().context("a folder has a name")?;
+        Ok(Path::new(LIMITS).join(format!("granum{}-{node}", folder.display())))
     }
 
     fn image(&self, node: usize) -> PathBuf {
@@ -90,6 +126,9 @@ impl Drop for Disks {
         for path in self.paths().iter().filter(|path| path.exists()) {
             // The loop device goes with the mount.
             let _ = text(path).and_then(|path| run("umount", &["-l", path]));
+        }
+        for group in (0..NODES).filter_map(|node| self.group(node).ok()) {
+            let _ = std::fs::remove_dir(group);
         }
     }
 }

@@ -82,8 +82,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins; `seed` decides what each client does.
-    pub fn start(client: &Client, seed: u64) -> Load {
+    /// Begins; `seed` decides what each client does, `pace` is the time between two searches.
+    pub fn start(client: &Client, seed: u64, pace: Duration) -> Load {
         let seen = Arc::new(Seen {
             began: Instant::now(),
             stop: AtomicBool::new(false),
@@ -102,7 +102,7 @@ impl Load {
             streams.spawn(super::hot::run(client.clone(), seen.clone(), number));
         }
         streams.spawn(super::probes::run(client.clone(), seen.clone()));
-        streams.spawn(super::queries::run(client.clone(), seen.clone()));
+        streams.spawn(super::queries::run(client.clone(), seen.clone(), pace));
         streams.spawn(watch_machine(seen.clone()));
         Load { seen, streams }
     }

@@ -3,7 +3,7 @@
 //! had to. docs/operating/faults.md tells what the rows do and what they have shown.
 //!
 //! Reading order: [`rows`] is the table; [`run`] is one repeat of a row; [`stage`] the cluster and what is done to it, with
-//! `network`, `disks`, `clock` and `damage` for what the machine lends; [`load`] what happens meanwhile, in three streams (`hot`, `probes`,
+//! `network`, `wires`, `disks`, `clock` and `damage` for what the machine lends; [`load`] what happens meanwhile, in three streams (`hot`, `probes`,
 //! `queries`); [`history`] the checker; [`figures`] and [`table`] what is told of it.
 
 mod clock;
@@ -15,9 +15,10 @@ mod hot;
 pub mod load;
 pub mod network;
 mod probes;
-mod queries;
+pub mod queries;
 pub mod rows;
 pub mod run;
 mod shell;
 pub mod stage;
 pub mod table;
+pub mod wires;

@@ -1,11 +1,13 @@
-//! A network of namespaces: one for each node, joined by veth to a bridge, where this process and the coordinators are. nftables
-//! in a node's namespace drops what the fault says. All of it is gone when dropped.
+//! A network of namespaces: one for each node, joined to a bridge, where this process and the coordinators are. The link is a veth,
+//! and nftables in a node's namespace drops what the fault says; or it is one of our own [`Wires`], which is slow where the
+//! fault says so. All of it is gone when dropped.
 
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
 
 use super::shell::{run, run_with_input};
+use super::wires::{Manner, Wires};
 use crate::processes::NODES;
 
 /// Namespaces, links and a bridge, of a name that nobody else has.
@@ -13,6 +15,17 @@ pub struct Network {
     name: String,
     /// Namespace and address of each node.
     pub hosts: Vec<(String, Ipv4Addr)>,
+    /// Each node's link, where it is not a veth.
+    wires: Option<Wires>,
+}
+
+/// What joins a node to the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Link {
+    /// One that carries what is not dropped.
+    Veth,
+    /// One that can be slow.
+    Wire,
 }
 
 /// What does not get through.
@@ -32,7 +45,7 @@ pub enum Shape {
 
 impl Network {
     /// Makes it; an error where this process may not, or a tool is missing.
-    pub fn make() -> Result<Network> {
+    pub fn make(link: Link) -> Result<Network> {
         let mark: u16 = rand::random();
         let [high, low] = mark.to_be_bytes();
         let (middle, name) = (128 + high % 100, format!("gf{mark:04x}"));
@@ -43,35 +56,41 @@ impl Network {
             )
         });
         // Dropped, and so undone, where a later step fails.
-        let network = Network {
+        let mut network = Network {
             hosts: hosts.collect(),
+            wires: None,
             name,
         };
-        run("nft", &["--version"]).context("nftables is not installed")?;
+        if link == Link::Veth {
+            run("nft", &["--version"]).context("nftables is not installed")?;
+        }
         let bridge = network.name.as_str();
+        let ends = |node: usize| (format!("{bridge}v{node}"), format!("{bridge}w{node}"));
         run("ip", &["link", "add", bridge, "type", "bridge"])?;
         run(
             "ip",
             &["addr", "add", &format!("10.{middle}.{low}.1/24"), "dev", bridge],
         )?;
         run("ip", &["link", "set", bridge, "up"])?;
+        match link {
+            Link::Veth => {
+                for (outside, inside) in (0..NODES).map(ends) {
+                    run("ip", &["link", "add", &outside, "type", "veth", "peer", "name", &inside])?;
+                }
+            }
+            Link::Wire => network.wires = Some(Wires::make((0..NODES).map(ends), u64::from(mark))?),
+        }
         for (node, (namespace, address)) in network.hosts.iter().enumerate() {
-            let (outside, inside) = (format!("{bridge}v{node}"), "eth0");
+            let (outside, inside) = ends(node);
             run("ip", &["netns", "add", namespace])?;
-            run(
-                "ip",
-                &[
-                    "link", "add", &outside, "type", "veth", "peer", "name", inside, "netns", namespace,
-                ],
-            )?;
+            run("ip", &["link", "set", &inside, "netns", namespace])?;
             run("ip", &["link", "set", &outside, "master", bridge, "up"])?;
             run(
                 "ip",
-                &["-n", namespace, "addr", "add", &format!("{address}/24"), "dev", inside],
+                &["-n", namespace, "addr", "add", &format!("{address}/24"), "dev", &inside],
             )?;
-            run("ip", &["-n", namespace, "link", "set", inside, "up"])?;
+            run("ip", &["-n", namespace, "link", "set", &inside, "up"])?;
             run("ip", &["-n", namespace, "link", "set", "lo", "up"])?;
-            network.heal(node)?;
         }
         Ok(network)
     }
@@ -99,9 +118,17 @@ impl Network {
         self.rules(node, &format!("numgen random mod 100 < {percent} drop"), "")
     }
 
-    /// Everything gets through again.
-    pub fn heal(&self, node: usize) -> Result<()> {
-        self.rules(node, "", "")
+    /// A node's wire carries what it is sent and what it sends in this manner from now on.
+    pub fn slow(&mut self, node: usize, manner: Manner) -> Result<()> {
+        self.wires.as_mut().context("its links are wires")?.set(node, manner)
+    }
+
+    /// Everything gets through again, at once.
+    pub fn heal(&mut self, node: usize) -> Result<()> {
+        match &mut self.wires {
+            Some(wires) => wires.set(node, Manner::NONE),
+            None => self.rules(node, "", ""),
+        }
     }
 
     fn rules(&self, node: usize, hears: &str, says: &str) -> Result<()> {
@@ -121,7 +148,8 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // What was not made can't be removed, and is not missed. A namespace takes its end of the link with it.
+        // What was not made can't be removed, and is not missed. A namespace takes its end of the link with it, and so does what
+        // carries a wire.
         for (namespace, _) in &self.hosts {
             let _ = run("ip", &["netns", "del", namespace]);
         }

@@ -12,8 +12,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::load::{Asked, COLLECTION, STATIC, Seen, held, vector};
 
-/// Time between two searches.
-const PACE: Duration = Duration::from_millis(35);
+/// Time between two searches, unless the run says otherwise.
+pub const PACE: Duration = Duration::from_millis(35);
 /// Time that a search has before it counts as failed.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 /// Searches under way at once; a tick that finds as many counts as a failed search.
@@ -30,11 +30,11 @@ struct Question {
 }
 
 /// Runs until told to stop, and then until the last search has ended.
-pub async fn run(client: Client, seen: Arc<Seen>) {
+pub async fn run(client: Client, seen: Arc<Seen>, pace: Duration) {
     let client = client.with_timeout(TIMEOUT);
     let mut random = seen.random(901);
     let mut under_way = JoinSet::new();
-    let mut ticks = tokio::time::interval(PACE);
+    let mut ticks = tokio::time::interval(pace);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::damage::FileKind;
 use super::network::Shape;
+use super::wires::Manner;
 
 /// A row of the table.
 pub struct Row {
@@ -32,10 +33,16 @@ pub enum Fault {
     Cut(Shape),
     /// So many of a hundred packets to each node are dropped.
     Loss(u32),
+    /// Packets from and to them are late, doubled or garbled.
+    Slow(Whom, Manner),
     /// Power of the disk, and SIGKILL.
     PowerLoss(Whom),
     /// The disk is filled up by somebody else.
     DiskFull(Whom),
+    /// The leader's disk takes so many writes a second.
+    DiskSlow(u32),
+    /// The leader's disk answers no write.
+    DiskHung,
     /// One bit of a file of a node that was killed, which is started again.
     Flip(FileKind),
     /// The wall clock of the leader jumps, forwards, backwards and home.
@@ -103,8 +110,24 @@ const fn smoke(row: Row) -> Row {
     Row { smoke: true, ..row }
 }
 
+const fn late(delay_ms: u32, jitter_ms: u32) -> Manner {
+    Manner {
+        delay_ms,
+        jitter_ms,
+        ..Manner::NONE
+    }
+}
+
+const fn garbling(doubled: u32, garbled: u32) -> Manner {
+    Manner {
+        doubled,
+        garbled,
+        ..Manner::NONE
+    }
+}
+
 /// The table.
-pub const ROWS: [Row; 29] = [
+pub const ROWS: [Row; 34] = [
     smoke(row(
         "kill-leader",
         "SIGKILL of a leader",
@@ -197,6 +220,27 @@ pub const ROWS: [Row; 29] = [
         20_000,
         1,
     ),
+    row(
+        "slow-leader",
+        "each packet from and to a leader late by 200 ms, up to 100 more or less, 20 s",
+        Fault::Slow(Whom::Leader, late(200, 100)),
+        20_000,
+        1,
+    ),
+    row(
+        "slow-all",
+        "each packet from and to each node late by 40 ms, up to 40 more or less, 20 s",
+        Fault::Slow(Whom::All, late(40, 40)),
+        20_000,
+        1,
+    ),
+    row(
+        "doubled-garbled",
+        "5 % of the packets from and to each node arrive twice, 2 % with a bit flipped, 20 s",
+        Fault::Slow(Whom::All, garbling(5, 2)),
+        20_000,
+        1,
+    ),
     smoke(row(
         "power-leader",
         "power of the leader's node lost",
@@ -224,6 +268,20 @@ pub const ROWS: [Row; 29] = [
         Fault::DiskFull(Whom::All),
         10_000,
         1,
+    ),
+    row(
+        "disk-slow-leader",
+        "the leader's disk takes 20 writes a second, 20 s",
+        Fault::DiskSlow(20),
+        20_000,
+        1,
+    ),
+    row(
+        "disk-hung-leader",
+        "the leader's disk answers no write for 10 s",
+        Fault::DiskHung,
+        10_000,
+        2,
     ),
     row(
         "rolling-restart",

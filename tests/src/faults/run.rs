@@ -37,15 +37,15 @@ pub enum Ended {
     Skipped(String),
 }
 
-/// Runs a row once, with fewer rounds where `rounds` says so.
-pub async fn run(row: &Row, rounds: u32, seed: u64) -> Result<Ended> {
+/// Runs a row once, with fewer rounds where `rounds` says so, and a search every `pace`.
+pub async fn run(row: &Row, rounds: u32, seed: u64, pace: Duration) -> Result<Ended> {
     let mut stage = match Stage::set(row).await {
         Ok(stage) => stage,
         Err(error) if error.is::<Unable>() => return Ok(Ended::Skipped(format!("{error:#}"))),
         Err(error) => return Err(error),
     };
     let mut random = StdRng::seed_from_u64(seed);
-    let load = Load::start(&stage.client, seed);
+    let load = Load::start(&stage.client, seed, pace);
     let (mut windows, mut lost) = (Vec::new(), Vec::new());
     for _ in 0..rounds.min(row.rounds) {
         tokio::time::sleep(BEFORE).await;

@@ -12,7 +12,7 @@ use super::clock::Clocks;
 use super::damage::FileKind;
 use super::disks::Disks;
 use super::load::{COLLECTION, DIMENSION, HOT, STATIC, document};
-use super::network::Network;
+use super::network::{Link, Network};
 use super::rows::{Fault, First, Row, Whom};
 use crate::processes::{COORDINATORS, Cluster, Layout, NODES, binary, next_binary};
 
@@ -74,13 +74,19 @@ impl Stage {
     /// Starts a cluster as the row needs it, and fills it.
     pub async fn set(row: &Row) -> Result<Stage> {
         let network = match row.fault {
-            Fault::Cut(_) | Fault::Loss(_) => Some(Network::make().map_err(Unable)?),
+            Fault::Cut(_) | Fault::Loss(_) => Some(Network::make(Link::Veth).map_err(Unable)?),
+            Fault::Slow(..) => Some(Network::make(Link::Wire).map_err(Unable)?),
             _ => None,
         };
         let disks = match row.fault {
-            Fault::PowerLoss(_) | Fault::DiskFull(_) => Some(Disks::mount().map_err(Unable)?),
+            Fault::PowerLoss(_) | Fault::DiskFull(_) | Fault::DiskSlow(_) | Fault::DiskHung => {
+                Some(Disks::mount().map_err(Unable)?)
+            }
             _ => None,
         };
+        if matches!(row.fault, Fault::DiskSlow(_)) && !Disks::can_be_slow() {
+            return Err(Unable(anyhow!("no cgroups of version 1 that limit writes")).into());
+        }
         let clocks = match row.fault {
             Fault::Clock => Some(Clocks::make().map_err(Unable)?),
             _ => None,
@@ -188,7 +194,7 @@ impl Stage {
     pub async fn strike(&mut self, row: &Row, watched: &Watched, random: &mut StdRng) -> Result<Struck> {
         let (leader, follower) = (watched.leader, watched.follower);
         let nodes = match row.fault {
-            Fault::Kill(whom) | Fault::PowerLoss(whom) | Fault::DiskFull(whom) => match whom {
+            Fault::Kill(whom) | Fault::PowerLoss(whom) | Fault::DiskFull(whom) | Fault::Slow(whom, _) => match whom {
                 Whom::Leader => vec![leader],
                 Whom::Follower => vec![follower],
                 Whom::Two => vec![leader, follower],
@@ -197,7 +203,7 @@ impl Stage {
             },
             Fault::Loss(_) | Fault::RollingRestart | Fault::RollingUpgrade(_) => (0..NODES).collect(),
             Fault::Flip(_) => vec![follower],
-            Fault::Pause | Fault::Cut(_) | Fault::Clock => vec![leader],
+            Fault::Pause | Fault::Cut(_) | Fault::DiskSlow(_) | Fault::DiskHung | Fault::Clock => vec![leader],
         };
         if let Fault::Flip(kind) = row.fault {
             self.until_there(kind, follower).await?;
@@ -208,6 +214,9 @@ impl Stage {
                 Fault::Pause => self.cluster.stop_node(node),
                 Fault::Cut(shape) => self.network()?.cut(node, shape)?,
                 Fault::Loss(percent) => self.network()?.lose(node, percent)?,
+                Fault::Slow(_, manner) => self.network()?.slow(node, manner)?,
+                Fault::DiskSlow(writes) => self.slow_disk(node, writes)?,
+                Fault::DiskHung => self.disks()?.freeze(node)?,
                 Fault::DiskFull(_) => self.disks()?.fill(node)?,
                 Fault::Clock => self.clocks()?.jump(node, 600)?,
                 Fault::PowerLoss(_) | Fault::RollingRestart | Fault::RollingUpgrade(_) => {}
@@ -245,7 +254,9 @@ impl Stage {
             match row.fault {
                 Fault::Kill(_) | Fault::Flip(_) => self.cluster.start_node(node),
                 Fault::Pause => self.cluster.continue_node(node),
-                Fault::Cut(_) | Fault::Loss(_) => self.network()?.heal(node)?,
+                Fault::Cut(_) | Fault::Loss(_) | Fault::Slow(..) => self.network()?.heal(node)?,
+                Fault::DiskSlow(_) => self.slow_disk(node, 0)?,
+                Fault::DiskHung => self.disks()?.thaw(node)?,
                 Fault::DiskFull(_) => self.disks()?.empty(node)?,
                 Fault::PowerLoss(_) => {
                     self.disks()?.restore(node)?;
@@ -411,11 +422,25 @@ impl Stage {
         self.clocks.as_ref().context("the row has clocks")
     }
 
-    fn network(&self) -> Result<&Network> {
-        self.network.as_ref().context("the row has a network")
+    fn network(&mut self) -> Result<&mut Network> {
+        self.network.as_mut().context("the row has a network")
+    }
+
+    fn slow_disk(&self, node: usize, writes_a_second: u32) -> Result<()> {
+        self.disks()?
+            .slow(node, self.cluster.node_process(node), writes_a_second)
     }
 
     fn disks(&self) -> Result<&Disks> {
         self.disks.as_ref().context("the row has disks")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // A process that waits for a disk doesn't end, not even when it is killed.
+        if let Some(disks) = &self.disks {
+            (0..NODES).for_each(|node| drop(disks.thaw(node)));
+        }
     }
 }
