@@ -23,8 +23,11 @@ use crate::world::{EPOCH, World};
 
 /// How long one try may take.
 const TRY: Duration = Duration::from_millis(700);
-/// Most tries of one write before it is left open.
+/// Most tries of one write before it is left open, while there are faults.
 const TRIES_MAX: u64 = 6;
+/// The same once all has healed. A leader that misses the answers of both followers, which is rare but is no fault, asks them again
+/// after five seconds.
+const TRIES_HEALED_MAX: u64 = 60;
 
 /// One client.
 pub struct Client {
@@ -36,6 +39,7 @@ pub struct Client {
     /// Highest sequence seen.
     token: u64,
     requests: u64,
+    tries_max: u64,
 }
 
 impl Client {
@@ -43,11 +47,20 @@ impl Client {
     pub fn new(world: &Arc<World>, number: u64) -> Client {
         Client {
             number,
+            tries_max: TRIES_MAX,
             world: world.clone(),
             dice: Dice::new(world.seed, 0xC11E + number),
             leader: 0,
             token: 0,
             requests: 0,
+        }
+    }
+
+    /// One that asks a healed cluster, and does not give up soon.
+    pub fn after_healing(world: &Arc<World>, number: u64) -> Client {
+        Client {
+            tries_max: TRIES_HEALED_MAX,
+            ..Client::new(world, number)
         }
     }
 
@@ -102,16 +115,16 @@ impl Client {
             fate: Fate::Refused,
             settled_late: false,
         };
-        let write = self.carry_out(write, TRIES_MAX).await;
+        let write = self.carry_out(write).await;
         if let (Some(point), false) = (write.point(), write.settled_late) {
             self.token = self.token.max(point);
         }
         self.world.remember_write(write);
     }
 
-    /// Tries a write until it is answered, refused for good, or has been tried so often.
-    pub async fn carry_out(&mut self, mut write: Write, tries: u64) -> Write {
-        for _ in 0..tries {
+    /// Tries a write until it is answered, refused for good, or has been tried as often as this client does.
+    pub async fn carry_out(&mut self, mut write: Write) -> Write {
+        for _ in 0..self.tries_max {
             let node = self.target();
             write.tries += 1;
             match self.try_write(&write, node).await {

@@ -289,7 +289,7 @@ impl World {
         if !self.is_well() {
             return;
         }
-        let mut client = Client::new(self, 1000);
+        let mut client = Client::after_healing(self, 1000);
         let open: Vec<Write> = {
             let mut inner = self.inner.lock().unwrap();
             let (open, known) = std::mem::take(&mut inner.history.writes)
@@ -300,7 +300,7 @@ impl World {
         };
         for mut write in open {
             write.settled_late = true;
-            let write = client.carry_out(write, 60).await;
+            let write = client.carry_out(write).await;
             if write.answered().is_none() {
                 self.complain(format!(
                     "healing: the open request {:02x?} gets no answer",
