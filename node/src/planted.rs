@@ -1,7 +1,7 @@
 //! Which faults are built in on purpose, to see whether the tests that should find such faults do?
 //!
-//! None, unless the feature `planted-bugs` is on, and then the one that a test chose for its own thread. A release build
-//! with the feature doesn't compile.
+//! None, unless the feature `planted-bugs` is on, and then the one that a test chose for its own thread, or the environment for a
+//! process. A release build with the feature doesn't compile.
 
 #[cfg(all(feature = "planted-bugs", not(debug_assertions)))]
 compile_error!("planted-bugs is for tests: it can't be part of a release build");
@@ -28,11 +28,20 @@ pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
-/// Whether this thread's nodes have the fault.
+/// Whether this thread's nodes, or this process's, have the fault.
 #[cfg(feature = "planted-bugs")]
 pub fn is_planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    PLANTED.get().or(*OF_PROCESS) == Some(bug)
 }
+
+/// What the environment says: `GRANUM_PLANTED_BUG`, a [`Bug`] by its name.
+#[cfg(feature = "planted-bugs")]
+static OF_PROCESS: std::sync::LazyLock<Option<Bug>> = std::sync::LazyLock::new(|| {
+    let name = std::env::var("GRANUM_PLANTED_BUG").ok()?;
+    let all = [Bug::AcknowledgeBeforeSync, Bug::LeaderReadsUnasked, Bug::DedupNotSealed];
+    let found = all.into_iter().find(|bug| format!("{bug:?}") == name);
+    Some(found.unwrap_or_else(|| panic!("GRANUM_PLANTED_BUG={name}: not one of {all:?}")))
+});
 
 /// Whether this thread's nodes have the fault: never.
 #[cfg(not(feature = "planted-bugs"))]

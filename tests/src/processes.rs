@@ -134,6 +134,22 @@ impl Cluster {
         self.nodes.push(node);
     }
 
+    /// Starts one more coordinator, which only those ask that are given this client of it.
+    pub async fn add_observer(&mut self) -> Client {
+        let ports = free_ports(3);
+        let mut observer = Process::coordinator(
+            self.directory.path(),
+            self.coordinators.len(),
+            [ports[0], ports[1], ports[2]],
+            &self.data_addresses().join(","),
+        );
+        observer.start();
+        observer.wait_ready().await;
+        let client = client_of([observer.url()]);
+        self.coordinators.push(observer);
+        client
+    }
+
     /// Where a node keeps its data, in the usual layout.
     pub fn node_directory(&self, node: usize) -> PathBuf {
         self.directory.path().join(format!("node{node}"))
@@ -153,20 +169,12 @@ impl Cluster {
     }
 
     fn urls(&self) -> Vec<String> {
-        let url = |coordinator: &Process| format!("http://127.0.0.1:{}", coordinator.ports[1]);
-        self.coordinators.iter().map(url).collect()
+        self.coordinators.iter().take(COORDINATORS).map(Process::url).collect()
     }
 
     /// A client that knows both coordinators.
     pub fn client(&self) -> Client {
-        let builder = self
-            .urls()
-            .into_iter()
-            .fold(Client::builder(), |builder, url| builder.url(url));
-        builder
-            .timeout(Duration::from_secs(60))
-            .build()
-            .expect("two valid URLs")
+        client_of(self.urls())
     }
 
     /// SIGKILL.
@@ -310,6 +318,11 @@ impl Process {
         }
     }
 
+    /// Where a coordinator serves gRPC.
+    fn url(&self) -> String {
+        format!("http://{}:{}", self.host, self.ports[1])
+    }
+
     fn start(&mut self) {
         assert!(self.child.is_none(), "already started");
         let log = File::options()
@@ -388,6 +401,13 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+fn client_of(urls: impl IntoIterator<Item = String>) -> Client {
+    let builder = urls
+        .into_iter()
+        .fold(Client::builder(), |builder, url| builder.url(url));
+    builder.timeout(Duration::from_secs(60)).build().expect("valid URLs")
 }
 
 /// Polls `condition` until it holds.

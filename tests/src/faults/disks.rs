@@ -86,7 +86,10 @@ impl Disks {
             std::fs::create_dir(&group)?;
         }
         std::fs::write(group.join("cgroup.procs"), process.to_string())?;
-        let devices = run("losetup", &["--noheadings", "--output", "MAJ:MIN", "-j", text(&self.image(node))?])?;
+        let devices = run(
+            "losetup",
+            &["--noheadings", "--output", "MAJ:MIN", "-j", text(&self.image(node))?],
+        )?;
         let limit = format!("{} {writes_a_second}", devices.trim());
         Ok(std::fs::write(group.join("blkio.throttle.write_iops_device"), limit)?)
     }

@@ -2,7 +2,7 @@
 //! read at its level that goes back behind what the session has seen is an anomaly at once, and so is a bounded read that is
 //! older than it may be, and a repeated request that has another outcome than the first time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +13,14 @@ use rand::rngs::StdRng;
 use super::history::{Act, Condition, Record, Value};
 use super::load::{COLLECTION, HOT, Seen, document, held, value_of};
 
-/// Clients at once: porcupine finishes on histories of five.
+/// Clients that write at once: porcupine finishes on histories of these and one that reads.
 pub const CLIENTS: u32 = 4;
 /// Longest pause between two operations of a client.
 const PAUSE_MAX: Duration = Duration::from_millis(120);
 /// Time that an operation has before its outcome is unknown.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Acknowledged writes that a client may repeat: those of about half a minute, so that seals and restarts lie between.
+const REPEATABLE: usize = 100;
 /// How old a bounded read may be.
 const LAG_MAX: Duration = Duration::from_secs(5);
 
@@ -34,23 +36,13 @@ struct Hot {
     known: HashMap<u64, (Value, u64)>,
     /// Highest version of each document that the session has seen, by writing or reading.
     floor: HashMap<u64, u64>,
-    /// A write that was acknowledged, to be repeated: document, value, request id, version.
-    last: Option<(u64, Value, RequestId, u64)>,
+    /// The latest writes that were acknowledged, to be repeated: document, value, request id, version.
+    acknowledged: VecDeque<(u64, Value, RequestId, u64)>,
 }
 
 /// Runs one client until it is told to stop.
 pub async fn run(client: Client, seen: Arc<Seen>, number: u32) {
-    let plain = client.with_timeout(TIMEOUT);
-    let mut hot = Hot {
-        session: plain.session(),
-        plain,
-        random: seen.random(u64::from(number)),
-        seen,
-        number,
-        known: HashMap::new(),
-        floor: HashMap::new(),
-        last: None,
-    };
+    let mut hot = Hot::new(&client, seen, number);
     while !hot.seen.stopped() {
         let key = hot.random.random_range(1..=HOT);
         match hot.random.random_range(0..100) {
@@ -62,12 +54,41 @@ pub async fn run(client: Client, seen: Arc<Seen>, number: u32) {
             80..92 => hot.read_in_session(key).await,
             _ => hot.read_bounded(key).await,
         }
-        let pause = hot.random.random_range(Duration::ZERO..PAUSE_MAX);
-        tokio::time::sleep(pause).await;
+        hot.pause().await;
+    }
+}
+
+/// Runs a client that only reads, through a coordinator that nobody writes through, until it is told to stop. Writes that find their
+/// leader silent soon teach a coordinator that another one leads; a leader that wrongly goes on answering reads teaches it nothing.
+pub async fn observe(client: Client, seen: Arc<Seen>, number: u32) {
+    let mut hot = Hot::new(&client, seen, number);
+    while !hot.seen.stopped() {
+        let key = hot.random.random_range(1..=HOT);
+        hot.read(key).await;
+        hot.pause().await;
     }
 }
 
 impl Hot {
+    fn new(client: &Client, seen: Arc<Seen>, number: u32) -> Hot {
+        let plain = client.with_timeout(TIMEOUT);
+        Hot {
+            session: plain.session(),
+            plain,
+            random: seen.random(u64::from(number)),
+            seen,
+            number,
+            known: HashMap::new(),
+            floor: HashMap::new(),
+            acknowledged: VecDeque::new(),
+        }
+    }
+
+    async fn pause(&mut self) {
+        let pause = self.random.random_range(Duration::ZERO..PAUSE_MAX);
+        tokio::time::sleep(pause).await;
+    }
+
     async fn put(&mut self, key: u64) {
         let (value, id) = (self.seen.new_value(), self.request_id());
         let call_us = self.seen.now_us();
@@ -84,7 +105,10 @@ impl Hot {
             }
         };
         if let Some(version) = taken {
-            self.last = Some((key, value, id, version));
+            self.acknowledged.push_back((key, value, id, version));
+            if self.acknowledged.len() > REPEATABLE {
+                self.acknowledged.pop_front();
+            }
         }
         self.note(key, call_us, Act::Put(value), taken);
     }
@@ -132,11 +156,13 @@ impl Hot {
         }
     }
 
-    /// The last write once more under its request id: it has had its effect, and is told so.
+    /// A write of long ago or of just now once more under its request id: it has had its effect, and is told so.
     async fn repeat(&mut self) {
-        let Some((key, value, id, version)) = self.last.take() else {
+        if self.acknowledged.is_empty() {
             return;
-        };
+        }
+        let at = self.random.random_range(0..self.acknowledged.len());
+        let (key, value, id, version) = self.acknowledged[at];
         let sent = self.session.upsert_as(COLLECTION, vec![document(key, value)], id);
         match sent.await.map(only) {
             Ok(Outcome::Taken { version: again }) if again != version => {

@@ -1,5 +1,6 @@
 //! The load under which faults happen, and what is written down of it. Three streams, each with call and return times:
-//! `hot`, clients that write, read, delete and compare-and-set a few documents, for the checker of histories; `probes`, new
+//! `hot`, clients that write, read, delete and compare-and-set a few documents, and one that only reads them, for the checker of
+//! histories; `probes`, new
 //! documents written and deleted at a steady pace whatever the answers, for failover times and for what is lost; `queries`,
 //! exact searches at a steady pace, for success and for what must and must not be found.
 
@@ -82,8 +83,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins; `seed` decides what each client does, `pace` is the time between two searches.
-    pub fn start(client: &Client, seed: u64, pace: Duration) -> Load {
+    /// Begins; `seed` decides what each client does, `pace` is the time between two searches. `observer` asks a coordinator that
+    /// nobody writes through.
+    pub fn start(client: &Client, observer: Client, seed: u64, pace: Duration) -> Load {
         let seen = Arc::new(Seen {
             began: Instant::now(),
             stop: AtomicBool::new(false),
@@ -101,6 +103,7 @@ impl Load {
         for number in 0..super::hot::CLIENTS {
             streams.spawn(super::hot::run(client.clone(), seen.clone(), number));
         }
+        streams.spawn(super::hot::observe(observer, seen.clone(), super::hot::CLIENTS));
         streams.spawn(super::probes::run(client.clone(), seen.clone()));
         streams.spawn(super::queries::run(client.clone(), seen.clone(), pace));
         streams.spawn(watch_machine(seen.clone()));

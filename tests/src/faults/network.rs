@@ -75,7 +75,10 @@ impl Network {
         match link {
             Link::Veth => {
                 for (outside, inside) in (0..NODES).map(ends) {
-                    run("ip", &["link", "add", &outside, "type", "veth", "peer", "name", &inside])?;
+                    run(
+                        "ip",
+                        &["link", "add", &outside, "type", "veth", "peer", "name", &inside],
+                    )?;
                 }
             }
             Link::Wire => network.wires = Some(Wires::make((0..NODES).map(ends), u64::from(mark))?),

@@ -45,7 +45,7 @@ pub async fn run(row: &Row, rounds: u32, seed: u64, pace: Duration) -> Result<En
         Err(error) => return Err(error),
     };
     let mut random = StdRng::seed_from_u64(seed);
-    let load = Load::start(&stage.client, seed, pace);
+    let load = Load::start(&stage.client, stage.observer.clone(), seed, pace);
     let (mut windows, mut lost) = (Vec::new(), Vec::new());
     for _ in 0..rounds.min(row.rounds) {
         tokio::time::sleep(BEFORE).await;

@@ -38,6 +38,8 @@ pub struct Stage {
     pub cluster: Cluster,
     /// Asks both coordinators.
     pub client: Client,
+    /// Asks a third one, which learns of a new leader only from the answers to reads.
+    pub observer: Client,
     network: Option<Network>,
     disks: Option<Disks>,
     clocks: Option<Clocks>,
@@ -112,18 +114,19 @@ impl Stage {
             node_environment: (0..NODES).filter_map(environment).collect(),
             ..Layout::default()
         };
-        let cluster = Cluster::start_as(layout);
-        let client = cluster.client();
+        let mut cluster = Cluster::start_as(layout);
+        cluster.ready().await;
+        let (client, observer) = (cluster.client(), cluster.add_observer().await);
         let stage = Stage {
             cluster,
             client,
+            observer,
             network,
             disks,
             clocks,
             is_next: false,
             notes: Vec::new(),
         };
-        stage.cluster.ready().await;
         stage.fill(row).await?;
         stage.healed(&[]).await?;
         Ok(stage)
