@@ -6,6 +6,7 @@
 
 mod members;
 mod read;
+mod refusal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use super::type_config::{Command, Peer, TypeConfig};
 use crate::shard::{StateMachine, command};
 use read::Contact;
 pub(super) use read::commit_of_term;
+use refusal::{faulted, stopped};
 
 /// Most bytes of a group's proposals whose fate is open; more are refused as busy.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
@@ -213,20 +215,10 @@ impl Group {
     }
 
     fn check_fault(&self) -> Result<(), Failure> {
-        match self.progress.fault.get() {
-            Some(fault) => Err(Failure::Fault(format!(
-                "shard {}: this replica stopped: {fault}",
-                self.shard
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    fn fatal(&self, fatal: &Fatal<TypeConfig>) -> Failure {
-        match fatal {
-            Fatal::Stopped => Failure::Unavailable(format!("shard {}: the node stops", self.shard)),
-            other => Failure::Fault(format!("shard {}: {other}", self.shard)),
-        }
+        self.progress
+            .fault
+            .get()
+            .map_or(Ok(()), |fault| Err(faulted(self.shard, fault)))
     }
 
     /// Gives the group its first members, on exactly one of its replicas. `false`: it has some already.
@@ -241,7 +233,7 @@ impl Group {
             Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
                 Err(Failure::Invalid(format!("members: {error}")))
             }
-            Err(RaftError::Fatal(fatal)) => Err(self.fatal(&fatal)),
+            Err(RaftError::Fatal(fatal)) => Err(stopped(self.shard, &fatal)),
         }
     }
 
@@ -268,7 +260,7 @@ impl Group {
             .trigger()
             .transfer_leader(to)
             .await
-            .map_err(|fatal| self.fatal(&fatal))?;
+            .map_err(|fatal| stopped(self.shard, &fatal))?;
         let mut watched = self.raft.server_metrics();
         loop {
             {

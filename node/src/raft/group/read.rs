@@ -10,6 +10,7 @@ use openraft::error::{LinearizableReadError, RaftError};
 use openraft::{Instant as _, ReadPolicy, ServerState};
 use tokio::sync::watch;
 
+use super::refusal::stopped;
 use super::{Barrier, Group};
 use crate::planted::{Bug, is_planted};
 use crate::raft::type_config::LogId;
@@ -77,7 +78,7 @@ impl Group {
                 return Err(self.not_leader(&leader));
             }
             Err(RaftError::APIError(error)) => return Err(Failure::Unavailable(format!("shard {shard}: {error}"))),
-            Err(RaftError::Fatal(fatal)) => return Err(self.fatal(&fatal)),
+            Err(RaftError::Fatal(fatal)) => return Err(stopped(shard, &fatal)),
         };
         let applied_index = self.wait_applied(index, deadline).await?;
         Ok(Barrier {
