@@ -39,10 +39,10 @@ pub enum Fault {
     PowerLoss(Whom),
     /// The disk is filled up by somebody else.
     DiskFull(Whom),
-    /// The leader's disk takes so many writes a second.
-    DiskSlow(u32),
-    /// The leader's disk answers no write.
-    DiskHung,
+    /// The disk takes so many writes a second.
+    DiskSlow(Whom, u32),
+    /// The disk answers no write.
+    DiskHung(Whom),
     /// One bit of a file of a node that was killed, which is started again.
     Flip(FileKind),
     /// The wall clock of the leader jumps, forwards, backwards and home.
@@ -127,7 +127,7 @@ const fn garbling(doubled: u32, garbled: u32) -> Manner {
 }
 
 /// The table.
-pub const ROWS: [Row; 34] = [
+pub const ROWS: [Row; 37] = [
     smoke(row(
         "kill-leader",
         "SIGKILL of a leader",
@@ -272,16 +272,37 @@ pub const ROWS: [Row; 34] = [
     row(
         "disk-slow-leader",
         "the leader's disk takes 20 writes a second, 20 s",
-        Fault::DiskSlow(20),
+        Fault::DiskSlow(Whom::Leader, 20),
         20_000,
         1,
     ),
     row(
         "disk-hung-leader",
         "the leader's disk answers no write for 10 s",
-        Fault::DiskHung,
+        Fault::DiskHung(Whom::Leader),
         10_000,
         2,
+    ),
+    row(
+        "disk-slow-all",
+        "each disk takes 20 writes a second, 20 s",
+        Fault::DiskSlow(Whom::All, 20),
+        20_000,
+        1,
+    ),
+    row(
+        "disk-hung-follower",
+        "a follower's disk answers no write for 10 s",
+        Fault::DiskHung(Whom::Follower),
+        10_000,
+        2,
+    ),
+    row(
+        "disk-hung-all",
+        "no disk answers a write for 10 s",
+        Fault::DiskHung(Whom::All),
+        10_000,
+        1,
     ),
     row(
         "rolling-restart",

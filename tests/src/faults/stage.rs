@@ -81,12 +81,12 @@ impl Stage {
             _ => None,
         };
         let disks = match row.fault {
-            Fault::PowerLoss(_) | Fault::DiskFull(_) | Fault::DiskSlow(_) | Fault::DiskHung => {
+            Fault::PowerLoss(_) | Fault::DiskFull(_) | Fault::DiskSlow(..) | Fault::DiskHung(_) => {
                 Some(Disks::mount().map_err(Unable)?)
             }
             _ => None,
         };
-        if matches!(row.fault, Fault::DiskSlow(_)) && !Disks::can_be_slow() {
+        if matches!(row.fault, Fault::DiskSlow(..)) && !Disks::can_be_slow() {
             return Err(Unable(anyhow!("no cgroups of version 1 that limit writes")).into());
         }
         let clocks = match row.fault {
@@ -197,7 +197,12 @@ impl Stage {
     pub async fn strike(&mut self, row: &Row, watched: &Watched, random: &mut StdRng) -> Result<Struck> {
         let (leader, follower) = (watched.leader, watched.follower);
         let nodes = match row.fault {
-            Fault::Kill(whom) | Fault::PowerLoss(whom) | Fault::DiskFull(whom) | Fault::Slow(whom, _) => match whom {
+            Fault::Kill(whom)
+            | Fault::PowerLoss(whom)
+            | Fault::DiskFull(whom)
+            | Fault::DiskSlow(whom, _)
+            | Fault::DiskHung(whom)
+            | Fault::Slow(whom, _) => match whom {
                 Whom::Leader => vec![leader],
                 Whom::Follower => vec![follower],
                 Whom::Two => vec![leader, follower],
@@ -206,7 +211,7 @@ impl Stage {
             },
             Fault::Loss(_) | Fault::RollingRestart | Fault::RollingUpgrade(_) => (0..NODES).collect(),
             Fault::Flip(_) => vec![follower],
-            Fault::Pause | Fault::Cut(_) | Fault::DiskSlow(_) | Fault::DiskHung | Fault::Clock => vec![leader],
+            Fault::Pause | Fault::Cut(_) | Fault::Clock => vec![leader],
         };
         if let Fault::Flip(kind) = row.fault {
             self.until_there(kind, follower).await?;
@@ -218,8 +223,8 @@ impl Stage {
                 Fault::Cut(shape) => self.network()?.cut(node, shape)?,
                 Fault::Loss(percent) => self.network()?.lose(node, percent)?,
                 Fault::Slow(_, manner) => self.network()?.slow(node, manner)?,
-                Fault::DiskSlow(writes) => self.slow_disk(node, writes)?,
-                Fault::DiskHung => self.disks()?.freeze(node)?,
+                Fault::DiskSlow(_, writes) => self.slow_disk(node, writes)?,
+                Fault::DiskHung(_) => self.disks()?.freeze(node)?,
                 Fault::DiskFull(_) => self.disks()?.fill(node)?,
                 Fault::Clock => self.clocks()?.jump(node, 600)?,
                 Fault::PowerLoss(_) | Fault::RollingRestart | Fault::RollingUpgrade(_) => {}
@@ -258,8 +263,8 @@ impl Stage {
                 Fault::Kill(_) | Fault::Flip(_) => self.cluster.start_node(node),
                 Fault::Pause => self.cluster.continue_node(node),
                 Fault::Cut(_) | Fault::Loss(_) | Fault::Slow(..) => self.network()?.heal(node)?,
-                Fault::DiskSlow(_) => self.slow_disk(node, 0)?,
-                Fault::DiskHung => self.disks()?.thaw(node)?,
+                Fault::DiskSlow(..) => self.slow_disk(node, 0)?,
+                Fault::DiskHung(_) => self.disks()?.thaw(node)?,
                 Fault::DiskFull(_) => self.disks()?.empty(node)?,
                 Fault::PowerLoss(_) => {
                     self.disks()?.restore(node)?;
