@@ -19,7 +19,7 @@ use crate::v1;
 
 /// First pause before a repetition; each next one is twice as long.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// Longest pause.
+/// Longest pause, and the one after a refusal because there is too much to do.
 const BACKOFF_MAX: Duration = Duration::from_millis(1000);
 /// A server answers by the deadline it was told; this much later a client stops listening.
 const GRACE: Duration = Duration::from_millis(250);
@@ -116,7 +116,7 @@ impl Tries {
         let broken =
             status.details().is_empty() && !is_unknown && !matches!(told, Failure::Invalid(_) | Failure::NotFound(_));
         self.in_doubt |= sent && (broken || matches!(told, Failure::Unknown(_)));
-        let retry = told.retry();
+        let (retry, is_busy) = (told.retry(), matches!(told, Failure::Busy(_)));
         self.last = Some(match told {
             Failure::Precondition(why) if is_unknown => Failure::Precondition(format!("{url}: {why}")),
             _ if broken => described(status, url),
@@ -135,9 +135,9 @@ impl Tries {
         if (self.count as usize) < self.coordinators {
             return Some(Duration::ZERO);
         }
-        let pause = self.backoff.mul_f64(rand::random_range(0.5..=1.0));
+        let due = if is_busy { BACKOFF_MAX } else { self.backoff };
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-        Some(pause)
+        Some(due.mul_f64(rand::random_range(0.5..=1.0)))
     }
 
     /// The failure to report.
@@ -234,6 +234,18 @@ mod tests {
             matches!(&told, Failure::Precondition(why) if why.starts_with("http://10.0.0.1:6333: this call is not known")),
             "{told:?}"
         );
+    }
+
+    #[test]
+    fn who_is_refused_as_busy_everywhere_does_not_come_again_at_once() {
+        let pause = |failure: Failure| {
+            let mut tries = tries(Effect::Read, false, None);
+            tries
+                .failed(&failure.into(), "http://10.0.0.1:6333", Duration::MAX)
+                .unwrap()
+        };
+        assert!(pause(Failure::Busy("full".to_owned())) >= BACKOFF_MAX / 2);
+        assert!(pause(Failure::Stale("behind".to_owned())) <= BACKOFF_MIN);
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub enum Bug {
 }
 
 #[cfg(feature = "planted-bugs")]
+impl Bug {
+    const ALL: [Bug; 3] = [Bug::AcknowledgeBeforeSync, Bug::LeaderReadsUnasked, Bug::DedupNotSealed];
+}
+
+#[cfg(feature = "planted-bugs")]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
@@ -38,9 +43,8 @@ pub fn is_planted(bug: Bug) -> bool {
 #[cfg(feature = "planted-bugs")]
 static OF_PROCESS: std::sync::LazyLock<Option<Bug>> = std::sync::LazyLock::new(|| {
     let name = std::env::var("GRANUM_PLANTED_BUG").ok()?;
-    let all = [Bug::AcknowledgeBeforeSync, Bug::LeaderReadsUnasked, Bug::DedupNotSealed];
-    let found = all.into_iter().find(|bug| format!("{bug:?}") == name);
-    Some(found.unwrap_or_else(|| panic!("GRANUM_PLANTED_BUG={name}: not one of {all:?}")))
+    let found = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+    Some(found.unwrap_or_else(|| panic!("GRANUM_PLANTED_BUG={name}: not one of {:?}", Bug::ALL)))
 });
 
 /// Whether this thread's nodes have the fault: never.

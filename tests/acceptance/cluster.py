@@ -68,11 +68,12 @@ class Process:
         except OSError:
             return False
 
-    def metrics_of(self, name):
-        """The sum of a metric over its labels."""
+    def metrics_of(self, name, labels=""):
+        """The sum of a metric over its labels, or over those that begin like this."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+        mine = (line for line in lines if line.split("{")[0].split(" ")[0] == name and line.startswith(name + labels))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in mine)
 
     def anonymous_bytes(self):
         """Memory of its own that is resident, mapped files apart."""

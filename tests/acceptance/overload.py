@@ -42,6 +42,11 @@ def ask(cluster, bodies, path, number, deadline, told):
         time.sleep(float(answer.getheader("Retry-After", "0")) * random.uniform(0.5, 1.5))
 
 
+def busy_repeats(cluster):
+    """Calls to shards that coordinators have repeated because they were refused as busy."""
+    return sum(one.metrics_of("granum_coordinator_retries_total", '{failure="busy"') for one in cluster.coordinators)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--granum", required=True, help="the binary")
@@ -61,6 +66,7 @@ def main():
     titles = np.load(asked.data / "titles.f16.npy", mmap_mode="r")[:QUESTIONS].astype(np.float32)
     bodies = [json.dumps({"query": title.tolist(), "limit": 10, "params": {"exact": True}}) for title in titles]
     path = "/collections/debian/points/query" + (f"?timeout={asked.timeout}" if asked.timeout else "")
+    repeated = -busy_repeats(cluster)
     told, deadline = [], time.monotonic() + asked.seconds
     threads = [threading.Thread(target=ask, args=(cluster, bodies, path, number, deadline, told)) for number in range(asked.connections)]
     for thread in threads:
@@ -70,7 +76,7 @@ def main():
     statuses = collections.Counter(status for status, _ in told)
     answered = np.array([seconds for status, seconds in told if status == 200]) * 1000
     p50, p99 = np.percentile(answered, [50, 99]) if len(answered) else (0, 0)
-    repeated = sum(one.metrics_of("granum_coordinator_retries_total") for one in cluster.coordinators)
+    repeated += busy_repeats(cluster)
     print(f"{dict(sorted(statuses.items()))}; answered p50 {p50:,.0f} ms, p99 {p99:,.0f} ms; {repeated:,.0f} calls repeated", flush=True)
     cluster.stop()
     subprocess.run(["rm", "-r", str(folder)], check=True)

@@ -134,7 +134,7 @@ impl Cluster {
         self.nodes.push(node);
     }
 
-    /// Starts one more coordinator, which only those ask that are given this client of it.
+    /// Starts one more coordinator, which only the returned client asks.
     pub async fn add_observer(&mut self) -> Client {
         let ports = free_ports(3);
         let mut observer = Process::coordinator(
@@ -239,6 +239,11 @@ impl Cluster {
         self.coordinators[coordinator].terminate()
     }
 
+    /// How many coordinators there are, observers among them.
+    pub fn coordinators(&self) -> usize {
+        self.coordinators.len()
+    }
+
     /// A node runs another build from its next start on.
     pub fn node_binary(&mut self, node: usize, binary: &Path) {
         self.nodes[node].binary = binary.to_owned();
@@ -255,12 +260,14 @@ impl Cluster {
         self.coordinators[coordinator].wait_ready().await;
     }
 
-    /// What a coordinator counts under this name and labels, as Prometheus reads it; 0: nothing yet.
+    /// What a coordinator counts, the sum of all that Prometheus reads under a name, or a name and labels, that begins so.
     pub fn coordinator_metric(&self, coordinator: usize, name: &str) -> f64 {
         let process = &self.coordinators[coordinator];
         let page = get(SocketAddr::from((process.host, process.metrics)), "/metrics").expect("metrics are served");
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().expect("a number"))
+        let values = page.lines().filter(|line| line.starts_with(name));
+        values
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// How many directories of shards all nodes have together.

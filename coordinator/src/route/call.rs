@@ -33,8 +33,8 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// One attempt may take this share of what is left of the deadline, if that is more than `attempt_timeout_ms`.
 const ATTEMPT_SHARE: u32 = 3;
 
-/// Reads that were refused as busy may be repeated, anywhere, for one read in ten: what is refused because there is too much to do
-/// is not made less by asking again. Writes may be without end: that is how writers are slowed down.
+/// Reads that every replica they may ask has refused as busy are repeated for one read in ten: what is refused because there is
+/// too much to do is not made less by asking again. Writes may be without end: that is how writers are slowed down.
 const BUSY_REPEATS: f64 = 0.1;
 /// Such repetitions that may be saved up.
 const BUSY_REPEATS_SAVED: f64 = 100.0;
@@ -111,11 +111,6 @@ impl Caller {
             };
             self.learn(&shard, &failed);
             repeat.failed(&failed);
-            let is_refused_read = level.is_some() && matches!(failed.failure, Failure::Busy(_));
-            if is_refused_read && !self.busy_repeats.spend() {
-                self.metrics.repeats_withheld.inc();
-                return Err(repeat.gave_up(id, failed.failure));
-            }
             let pause = match failed.failure.retry() {
                 Retry::Never if repeat.elsewhere(&failed, shard.record.replicas.len()) => false,
                 Retry::Never => return Err(repeat.gave_up(id, failed.failure)),
@@ -128,7 +123,6 @@ impl Caller {
                 }
                 Retry::Later => waiting.is_empty() || is_pushed_back(&failed.failure, wanted),
             };
-            self.metrics.retries.with_label_values(&[class(&failed.failure)]).inc();
             let until = Instant::now()
                 + if pause {
                     repeat.backoff.next_pause()
@@ -138,6 +132,12 @@ impl Caller {
             if until >= budget.deadline {
                 return Err(repeat.gave_up(id, failed.failure));
             }
+            let is_refused_read = level.is_some() && matches!(failed.failure, Failure::Busy(_));
+            if is_refused_read && pause && !self.busy_repeats.spend() {
+                self.metrics.repeats_withheld.inc();
+                return Err(repeat.gave_up(id, failed.failure));
+            }
+            self.metrics.retries.with_label_values(&[class(&failed.failure)]).inc();
             if pause {
                 sleep_until(until).await;
             }

@@ -35,7 +35,7 @@ use super::type_config::{Command, Peer, TypeConfig};
 use crate::shard::{StateMachine, command};
 use read::Contact;
 pub(super) use read::commit_of_term;
-use refusal::{faulted, stopped};
+use refusal::stopped;
 
 /// Most bytes of a group's proposals whose fate is open; more are refused as busy.
 pub const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
@@ -215,10 +215,13 @@ impl Group {
     }
 
     fn check_fault(&self) -> Result<(), Failure> {
-        self.progress
-            .fault
-            .get()
-            .map_or(Ok(()), |fault| Err(faulted(self.shard, fault)))
+        match self.progress.fault.get() {
+            Some(fault) => Err(Failure::Fault(format!(
+                "shard {}: this replica stopped: {fault}",
+                self.shard
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Gives the group its first members, on exactly one of its replicas. `false`: it has some already.

@@ -27,7 +27,7 @@ const TRY: Duration = Duration::from_millis(700);
 const TRIES_MAX: u64 = 6;
 /// The same once all has healed. A leader that misses the answers of both followers, which is rare but is no fault, asks them again
 /// after five seconds.
-const TRIES_HEALED_MAX: u64 = 60;
+const TRIES_HEALED_MAX: u64 = 20;
 
 /// One client.
 pub struct Client {

@@ -28,8 +28,8 @@ Runs real processes under faults, and adds what they have shown to a file of res
   --table        prints the table of all results, as markdown
   --list         prints the rows
 
-The binary under test is `granum` in the folder of this program, or GRANUM_BIN. Rows that need root, nftables or libfaketime
-are skipped where these are missing.";
+The binary under test is `granum` in the folder of this program, or GRANUM_BIN. Rows that need root, nftables, libfaketime, TAP
+devices, Python or cgroups of version 1 are skipped where these are missing.";
 
 struct Asked {
     rows: Vec<&'static Row>,
@@ -163,8 +163,8 @@ fn read_arguments() -> Result<Option<Asked>> {
             }
             "--repeats" => asked.repeats = value()?.parse()?,
             "--search-ms" => {
-                let ms: u64 = value()?.parse()?;
-                asked.pace = Duration::from_millis(ms.max(1));
+                let ms: std::num::NonZeroU64 = value()?.parse().context("--search-ms")?;
+                asked.pace = Duration::from_millis(ms.get());
             }
             "--strict" => asked.strict = true,
             "--until" => asked.until = Some(value()?.parse()?),

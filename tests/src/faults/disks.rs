@@ -76,7 +76,11 @@ impl Disks {
 
     /// Whether [`Disks::slow`] can be had here.
     pub fn can_be_slow() -> bool {
-        Path::new(LIMITS).join("blkio.throttle.write_iops_device").exists()
+        let group = Path::new(LIMITS).join(format!("granum-try-{}", std::process::id()));
+        let made = std::fs::create_dir(&group).is_ok();
+        let limits = made && group.join("blkio.throttle.write_iops_device").exists();
+        let _ = std::fs::remove_dir(group);
+        limits
     }
 
     /// So many writes a second of this process reach the disk from now on; 0: as many as it can.

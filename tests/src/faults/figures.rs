@@ -30,6 +30,9 @@ pub struct Repeat {
     pub at_unix: u64,
     /// What the load's random choices followed from.
     pub seed: u64,
+    /// Milliseconds between two searches; 0: of a run before it was noted.
+    #[serde(default)]
+    pub search_ms: u64,
     /// Of the binary: `debug` or `release`.
     pub profile: String,
     /// Processors of the machine.

@@ -15,6 +15,10 @@ use super::load::{COLLECTION, HOT, Seen, document, held, value_of};
 
 /// Clients that write at once: porcupine finishes on histories of these and one that reads.
 pub const CLIENTS: u32 = 4;
+/// Number of the client that only reads.
+pub const OBSERVER: u32 = CLIENTS;
+/// Number of who reads everything in the end.
+pub const VERDICT: u32 = CLIENTS + 1;
 /// Longest pause between two operations of a client.
 const PAUSE_MAX: Duration = Duration::from_millis(120);
 /// Time that an operation has before its outcome is unknown.
@@ -60,8 +64,8 @@ pub async fn run(client: Client, seen: Arc<Seen>, number: u32) {
 
 /// Runs a client that only reads, through a coordinator that nobody writes through, until it is told to stop. Writes that find their
 /// leader silent soon teach a coordinator that another one leads; a leader that wrongly goes on answering reads teaches it nothing.
-pub async fn observe(client: Client, seen: Arc<Seen>, number: u32) {
-    let mut hot = Hot::new(&client, seen, number);
+pub async fn observe(client: Client, seen: Arc<Seen>) {
+    let mut hot = Hot::new(&client, seen, OBSERVER);
     while !hot.seen.stopped() {
         let key = hot.random.random_range(1..=HOT);
         hot.read(key).await;

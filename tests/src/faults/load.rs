@@ -1,8 +1,7 @@
-//! The load under which faults happen, and what is written down of it. Three streams, each with call and return times:
-//! `hot`, clients that write, read, delete and compare-and-set a few documents, and one that only reads them, for the checker of
-//! histories; `probes`, new
-//! documents written and deleted at a steady pace whatever the answers, for failover times and for what is lost; `queries`,
-//! exact searches at a steady pace, for success and for what must and must not be found.
+//! The load under which faults happen, and what is written down of it. Three streams, each with call and return times: `hot`,
+//! clients that write, read, delete and compare-and-set a few documents, and one that only reads them, for the checker of
+//! histories; `probes`, new documents written and deleted at a steady pace whatever the answers, for failover times and for
+//! what is lost; `queries`, exact searches at a steady pace, for success and for what must and must not be found.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -103,7 +102,7 @@ impl Load {
         for number in 0..super::hot::CLIENTS {
             streams.spawn(super::hot::run(client.clone(), seen.clone(), number));
         }
-        streams.spawn(super::hot::observe(observer, seen.clone(), super::hot::CLIENTS));
+        streams.spawn(super::hot::observe(observer, seen.clone()));
         streams.spawn(super::probes::run(client.clone(), seen.clone()));
         streams.spawn(super::queries::run(client.clone(), seen.clone(), pace));
         streams.spawn(watch_machine(seen.clone()));

@@ -44,8 +44,8 @@ pub enum Shape {
 }
 
 impl Network {
-    /// Makes it; an error where this process may not, or a tool is missing.
-    pub fn make(link: Link) -> Result<Network> {
+    /// Makes it; an error where this process may not, or a tool is missing. `seed` decides what wires do.
+    pub fn make(link: Link, seed: u64) -> Result<Network> {
         let mark: u16 = rand::random();
         let [high, low] = mark.to_be_bytes();
         let (middle, name) = (128 + high % 100, format!("gf{mark:04x}"));
@@ -63,39 +63,47 @@ impl Network {
         };
         if link == Link::Veth {
             run("nft", &["--version"]).context("nftables is not installed")?;
+        } else {
+            network.wires = Some(Wires::make((0..NODES).map(|node| network.ends(node)), seed)?);
         }
         let bridge = network.name.as_str();
-        let ends = |node: usize| (format!("{bridge}v{node}"), format!("{bridge}w{node}"));
         run("ip", &["link", "add", bridge, "type", "bridge"])?;
         run(
             "ip",
             &["addr", "add", &format!("10.{middle}.{low}.1/24"), "dev", bridge],
         )?;
         run("ip", &["link", "set", bridge, "up"])?;
-        match link {
-            Link::Veth => {
-                for (outside, inside) in (0..NODES).map(ends) {
-                    run(
-                        "ip",
-                        &["link", "add", &outside, "type", "veth", "peer", "name", &inside],
-                    )?;
-                }
-            }
-            Link::Wire => network.wires = Some(Wires::make((0..NODES).map(ends), u64::from(mark))?),
-        }
-        for (node, (namespace, address)) in network.hosts.iter().enumerate() {
-            let (outside, inside) = ends(node);
-            run("ip", &["netns", "add", namespace])?;
-            run("ip", &["link", "set", &inside, "netns", namespace])?;
-            run("ip", &["link", "set", &outside, "master", bridge, "up"])?;
-            run(
-                "ip",
-                &["-n", namespace, "addr", "add", &format!("{address}/24"), "dev", &inside],
-            )?;
-            run("ip", &["-n", namespace, "link", "set", &inside, "up"])?;
-            run("ip", &["-n", namespace, "link", "set", "lo", "up"])?;
+        for node in 0..NODES {
+            network.join(node)?;
+            // Rules are loaded before they are needed: a kernel may know none.
+            network.heal(node)?;
         }
         Ok(network)
+    }
+
+    /// The ends of a node's link, at the bridge and in the node's namespace.
+    fn ends(&self, node: usize) -> (String, String) {
+        (format!("{}v{node}", self.name), format!("{}w{node}", self.name))
+    }
+
+    /// Makes a node's namespace, and joins it to the bridge.
+    fn join(&self, node: usize) -> Result<()> {
+        let (outside, inside) = self.ends(node);
+        let (namespace, address) = &self.hosts[node];
+        run("ip", &["netns", "add", namespace])?;
+        if self.wires.is_some() {
+            run("ip", &["link", "set", &inside, "netns", namespace])?;
+        } else {
+            let peer = ["peer", "name", &inside, "netns", namespace];
+            run("ip", &[&["link", "add", &outside, "type", "veth"][..], &peer].concat())?;
+        }
+        run("ip", &["link", "set", &outside, "master", &self.name, "up"])?;
+        run(
+            "ip",
+            &["-n", namespace, "addr", "add", &format!("{address}/24"), "dev", &inside],
+        )?;
+        run("ip", &["-n", namespace, "link", "set", &inside, "up"])?;
+        run("ip", &["-n", namespace, "link", "set", "lo", "up"]).map(drop)
     }
 
     /// Cuts a node off.

@@ -229,14 +229,14 @@ pub const ROWS: [Row; 37] = [
     ),
     row(
         "slow-all",
-        "each packet from and to each node late by 40 ms, up to 40 more or less, 20 s",
+        "each node's link late by 40 ms, up to 40 more or less, so twice that between nodes, 20 s",
         Fault::Slow(Whom::All, late(40, 40)),
         20_000,
         1,
     ),
     row(
         "doubled-garbled",
-        "5 % of the packets from and to each node arrive twice, 2 % with a bit flipped, 20 s",
+        "5 % of the packets on each node's link arrive twice, 2 % with a bit flipped, 20 s",
         Fault::Slow(Whom::All, garbling(5, 2)),
         20_000,
         1,

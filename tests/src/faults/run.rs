@@ -39,7 +39,7 @@ pub enum Ended {
 
 /// Runs a row once, with fewer rounds where `rounds` says so, and a search every `pace`.
 pub async fn run(row: &Row, rounds: u32, seed: u64, pace: Duration) -> Result<Ended> {
-    let mut stage = match Stage::set(row).await {
+    let mut stage = match Stage::set(row, seed).await {
         Ok(stage) => stage,
         Err(error) if error.is::<Unable>() => return Ok(Ended::Skipped(format!("{error:#}"))),
         Err(error) => return Err(error),
@@ -75,6 +75,7 @@ pub async fn run(row: &Row, rounds: u32, seed: u64, pace: Duration) -> Result<En
     stage.healed(&lost).await?;
     let mut repeat = figures(row, &seen, &windows);
     repeat.seed = seed;
+    repeat.search_ms = pace.as_millis() as u64;
     judge(&stage, &seen, &lost, &mut repeat).await?;
     stage.note_damage(row);
     repeat.notes.append(&mut stage.notes);
@@ -212,7 +213,7 @@ async fn judge(stage: &Stage, seen: &Seen, lost: &[usize], repeat: &mut Repeat) 
         }
         records.push(Record {
             key,
-            client: super::hot::CLIENTS,
+            client: super::hot::VERDICT,
             call_us,
             return_us: Some(seen.now_us()),
             act: Act::Read(value),

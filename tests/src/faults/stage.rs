@@ -14,7 +14,7 @@ use super::disks::Disks;
 use super::load::{COLLECTION, DIMENSION, HOT, STATIC, document};
 use super::network::{Link, Network};
 use super::rows::{Fault, First, Row, Whom};
-use crate::processes::{COORDINATORS, Cluster, Layout, NODES, binary, next_binary};
+use crate::processes::{Cluster, Layout, NODES, binary, next_binary};
 
 /// How long a cluster may take to heal, of a debug build on a busy machine.
 const HEAL_DEADLINE: Duration = Duration::from_secs(120);
@@ -73,22 +73,22 @@ pub struct Struck {
 }
 
 impl Stage {
-    /// Starts a cluster as the row needs it, and fills it.
-    pub async fn set(row: &Row) -> Result<Stage> {
+    /// Starts a cluster as the row needs it, and fills it; `seed` decides what slow links do.
+    pub async fn set(row: &Row, seed: u64) -> Result<Stage> {
         let network = match row.fault {
-            Fault::Cut(_) | Fault::Loss(_) => Some(Network::make(Link::Veth).map_err(Unable)?),
-            Fault::Slow(..) => Some(Network::make(Link::Wire).map_err(Unable)?),
+            Fault::Cut(_) | Fault::Loss(_) => Some(Network::make(Link::Veth, seed).map_err(Unable)?),
+            Fault::Slow(..) => Some(Network::make(Link::Wire, seed).map_err(Unable)?),
             _ => None,
         };
+        if matches!(row.fault, Fault::DiskSlow(..)) && !Disks::can_be_slow() {
+            return Err(Unable(anyhow!("no cgroups of version 1 that limit writes can be made")).into());
+        }
         let disks = match row.fault {
             Fault::PowerLoss(_) | Fault::DiskFull(_) | Fault::DiskSlow(..) | Fault::DiskHung(_) => {
                 Some(Disks::mount().map_err(Unable)?)
             }
             _ => None,
         };
-        if matches!(row.fault, Fault::DiskSlow(..)) && !Disks::can_be_slow() {
-            return Err(Unable(anyhow!("no cgroups of version 1 that limit writes")).into());
-        }
         let clocks = match row.fault {
             Fault::Clock => Some(Clocks::make().map_err(Unable)?),
             _ => None,
@@ -362,7 +362,7 @@ impl Stage {
         if first == First::Nodes {
             self.restart_nodes().await?;
         }
-        for coordinator in 0..COORDINATORS {
+        for coordinator in 0..self.cluster.coordinators() {
             self.cluster.terminate_coordinator(coordinator);
             self.cluster.coordinator_binary(coordinator, &other);
             self.cluster.start_coordinator(coordinator).await;

@@ -7,6 +7,7 @@ Each pair of ENDs is made, and is a wire. A line on stdin sets one, both ways, a
 that packets overtake each other. The devices are gone when stdin ends.
 """
 
+import errno
 import fcntl
 import heapq
 import os
@@ -20,6 +21,8 @@ TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x2, 0x1000
 FRAME_BYTES_MAX = 65_536
 # Addresses and type of a frame: garbled, it would not get lost but go astray.
 HEADER_BYTES = 14
+# More on their way at once are lost, as in a full queue.
+ON_THE_WAY_MAX = 100_000
 
 
 def make_end(name):
@@ -48,7 +51,7 @@ def carry(chance, ends):
     manners = [(0.0, 0.0, 0.0, 0.0)] * (len(ends) // 2)
     wires = {end: number // 2 for number, end in enumerate(ends)}
     others = {end: ends[number ^ 1] for number, end in enumerate(ends)}
-    late, carried = [], 0  # What is on its way, by when it arrives and, at the same time, by when it left.
+    late, carried = [], 0  # What is on its way, ordered by arrival, then by order sent.
     while True:
         wait = max(0.0, late[0][0] - time.monotonic()) if late else None
         ready, _, _ = select.select([sys.stdin, *ends], [], [], wait)
@@ -64,14 +67,17 @@ def carry(chance, ends):
         for end in ready:
             try:
                 frame = os.read(end, FRAME_BYTES_MAX)
-            except OSError:
-                continue  # Not up yet.
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EIO):  # Nothing there after all, or not up yet.
+                    raise
+                continue
             delay, jitter, doubled, garbling = manners[wires[end]]
             for _ in range(2 if 100 * chance.random() < doubled else 1):
-                sent = garbled(frame, chance) if 100 * chance.random() < garbling else frame
+                sent = garbled(frame, chance) if 100 * chance.random() < garbling and len(frame) > HEADER_BYTES else frame
                 due = now + max(0.0, delay + chance.uniform(-jitter, jitter)) / 1000
                 carried += 1
-                heapq.heappush(late, (due, carried, others[end], sent))
+                if len(late) < ON_THE_WAY_MAX:
+                    heapq.heappush(late, (due, carried, others[end], sent))
         while late and late[0][0] <= now:
             _, _, end, frame = heapq.heappop(late)
             write(end, frame)
