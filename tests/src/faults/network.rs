@@ -159,8 +159,9 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // What was not made can't be removed, and is not missed. A namespace takes its end of the link with it, and so does what
-        // carries a wire.
+        // The devices of wires go with what carries them, which must not meet their absence.
+        self.wires = None;
+        // What was not made can't be removed, and is not missed. A namespace takes its end of the link with it.
         for (namespace, _) in &self.hosts {
             let _ = run("ip", &["netns", "del", namespace]);
         }
