@@ -168,3 +168,38 @@ impl Drop for Network {
         let _ = run("ip", &["link", "del", &self.name]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// A port that nobody listens on refuses after one round trip.
+    fn round_trip(network: &Network) -> Duration {
+        let began = Instant::now();
+        let refused = TcpStream::connect_timeout(&SocketAddr::from((network.hosts[0].1, 9)), Duration::from_secs(10));
+        assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        began.elapsed()
+    }
+
+    #[test]
+    fn a_slow_wire_is_slow_both_ways_until_it_is_healed() {
+        let mut network = match Network::make(Link::Wire, 1) {
+            Ok(network) => network,
+            Err(why) => return println!("skipped: no wires here: {why:#}"),
+        };
+        let delay_ms = 300;
+        let late = Manner {
+            delay_ms,
+            ..Manner::NONE
+        };
+        network.slow(0, late).unwrap();
+        assert!(round_trip(&network) >= Duration::from_millis(2 * u64::from(delay_ms)));
+        network.heal(0).unwrap();
+        // One of them is not held up by a busy machine.
+        let is_fast = |_| round_trip(&network) < Duration::from_millis(2 * u64::from(delay_ms));
+        assert!((0..20).any(is_fast));
+    }
+}
