@@ -163,8 +163,10 @@ fn read_arguments() -> Result<Option<Asked>> {
             }
             "--repeats" => asked.repeats = value()?.parse()?,
             "--search-ms" => {
-                let ms: std::num::NonZeroU64 = value()?.parse().context("--search-ms")?;
-                asked.pace = Duration::from_millis(ms.get());
+                let said = value()?;
+                let ms = said.parse().ok().filter(|ms| *ms > 0);
+                asked.pace =
+                    Duration::from_millis(ms.with_context(|| format!("--search-ms {said}: must be 1 or more"))?);
             }
             "--strict" => asked.strict = true,
             "--until" => asked.until = Some(value()?.parse()?),
