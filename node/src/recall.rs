@@ -1,5 +1,6 @@
 //! How much do searches find of what they should? A few of them are asked again, exactly, when the node has nothing better
-//! to do, and what they missed is a metric: `granum_recall_at_k`.
+//! to do. What they missed is a metric, `granum_recall_at_k`, and is told to the index, which widens its walks where the
+//! recall that was wanted is not had.
 //!
 //! One of so many dense searches (`recall_check_every`) is drawn as it is answered, and kept with its hits and the very view
 //! that it was answered from: what is written afterwards is no miss. The view pins files and memory, so at most one waits,
@@ -8,10 +9,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use granum_index::{Checked, Found, Query, RowHit, SearchError, View};
+use granum_index::{Checked, Found, Index, Query, RowHit, SearchError, View};
 use granum_model::VectorKind;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
@@ -69,6 +70,7 @@ struct Desk {
 struct Answer {
     shard: u64,
     view: View,
+    index: Weak<Index>,
     query: Query,
     hits: Vec<RowHit>,
     /// Dropped if it still waits then.
@@ -133,6 +135,7 @@ impl RecallChecks {
         desk.waiting = Some(Answer {
             shard,
             view: pinned.view.clone(),
+            index: pinned.index.clone(),
             query: query.clone(),
             hits: found.hits.clone(),
             until: now + WAIT_MAX,
@@ -190,6 +193,9 @@ impl RecallChecks {
         let stop = || self.stop.is_cancelled() || begun.elapsed() >= CHECK_MAX;
         let checked = answer.view.check(&answer.query, &answer.hits, &stop);
         let took = begun.elapsed();
+        if let (Ok(checked), Some(index)) = (&checked, answer.index.upgrade()) {
+            index.learn(&answer.query, checked);
+        }
         let read_bytes = checked.as_ref().map_or(0, |checked| checked.usage.bytes_read);
         self.record(answer.shard, &answer.query.using, checked);
         self.rest(begun + took, rest(took, read_bytes));

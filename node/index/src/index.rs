@@ -29,7 +29,9 @@ use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
 use crate::fine::writer::{UNFINISHED, sync_directory};
 use crate::options::Options;
+use crate::query::{Params, Query};
 use crate::recent::Recent;
+use crate::search::check::Checked;
 use crate::segment::build::{build, failed};
 use crate::segment::{Segment, SegmentRef, deleted, names};
 use crate::state::{Live, Saved, Sealing, State};
@@ -116,6 +118,7 @@ impl Index {
             segments: live,
             sealed_schema: schema,
             forwards: Vec::new(),
+            widenings: Arc::default(),
             seals: 0,
             merges: 0,
         };
@@ -147,7 +150,37 @@ impl Index {
     /// hold of a dropped field until they are merged: should it come back with the same meaning, so do the vectors that are
     /// still there; with another meaning, they are neither searched nor carried over.
     pub fn alter(&self, schema: Schema) {
-        Arc::make_mut(&mut self.state.write().expect(LOCK)).schema = Arc::new(schema);
+        let mut state = self.state.write().expect(LOCK);
+        let state = Arc::make_mut(&mut state);
+        let is_kept = |name: &str| state.schema.vector(name) == schema.vector(name);
+        Arc::make_mut(&mut state.widenings).retain(|name, _| is_kept(name));
+        state.schema = Arc::new(schema);
+    }
+
+    /// Learns from an answer to `query` that was [checked](View::check): where walks find less than the recall that was wanted of
+    /// them, later ones are made wider. Of answers that owe nothing to that nothing is learned: those with a width of their own,
+    /// under a filter, exact or certified.
+    pub fn learn(&self, query: &Query, checked: &Checked) {
+        let Params {
+            exact,
+            ef,
+            target_recall,
+            certified,
+            ..
+        } = query.params;
+        let wanted = target_recall.unwrap_or(self.options.target_recall);
+        let Some(found) = checked.recall().filter(|_| wanted < 1.0) else {
+            return;
+        };
+        if exact || certified || ef.is_some() || !query.filter.is_empty() {
+            return;
+        }
+        let mut state = self.state.write().expect(LOCK);
+        if state.schema.vector(&query.using).is_some() {
+            let widenings = &mut Arc::make_mut(&mut state).widenings;
+            let widening = Arc::make_mut(widenings).entry(query.using.clone()).or_default();
+            widening.learn(f64::from(wanted), found);
+        }
     }
 
     /// Turns `recent` into a sealing part that will be segment `next`, newer than all others; takes no time to speak of.

@@ -3,7 +3,7 @@
 //! Documents in memory are scored at once ([`memory`]). A segment names candidates by codes ([`named`]), each with the interval that its
 //! score lies in, or, where it has no codes or the query asks for `exact`, scores all its rows. When all parts have spoken,
 //! the rows that the query wants proved are read, across segments, so that what one part has found spares another its
-//! reads. Dead rows fall out before their ids are read. A filter first becomes the set of rows that pass; where that set is
+//! reads, and its candidates too: what certainly scores less than k others is not named. Dead rows fall out before their ids are read. A filter first becomes the set of rows that pass; where that set is
 //! not known and dear to find, rows are scored first and the filter is evaluated best-first ([`filtered`]).
 
 mod certificate;
@@ -17,6 +17,7 @@ mod together;
 use granum_model::{DocId, Hit, VectorField};
 
 use self::certificate::Certificate;
+use crate::coarse::Widening;
 use crate::error::{ReadError, SearchError};
 use crate::filter::Compiled;
 use crate::fine::verify::Claim;
@@ -24,7 +25,7 @@ use crate::metric::Probe;
 use crate::query::{Found, Query, RowHit, RowRef, Usage};
 use crate::segment::VectorFile;
 use crate::state::Live;
-use crate::top_k::{Candidate, TopK};
+use crate::top_k::{Candidate, KthBest, TopK};
 use crate::view::{Part, View};
 use named::Passing;
 use together::Left;
@@ -46,7 +47,12 @@ pub(crate) struct Search<'a> {
     best: TopK,
     /// Rows of segments whose scores are estimates: places of the vector searched.
     named: Vec<Claim<RowRef>>,
+    /// Lower ends of their intervals.
+    lower: KthBest,
+    /// Live documents of all parts.
+    documents: u64,
     target_recall: f32,
+    widening: Widening,
     certificate: Certificate,
     usage: Usage,
 }
@@ -58,7 +64,13 @@ pub(crate) fn search(view: &View, queries: &[Query], stop: &dyn Fn() -> bool) ->
     for together in alike.flat_map(|alike| alike.chunks(TOGETHER)) {
         let searches = together.iter().map(|query| Search::new(view, query, stop));
         let mut searches = searches.collect::<Result<Vec<_>, _>>()?;
-        for (number, part) in view.parts() {
+        // The largest first: what it has spares the others most. Documents in memory last, which are scored at once.
+        let mut parts: Vec<(u32, Part<'_>)> = view.parts().collect();
+        parts.sort_by_key(|(_, part)| match part {
+            Part::Memory(_) => u32::MAX,
+            Part::Disk(live) => u32::MAX - live.segment.rows,
+        });
+        for (number, part) in parts {
             match part {
                 Part::Memory(recent) => memory::search(&mut searches, number, recent)?,
                 Part::Disk(live) => disk(&mut searches, number, live)?,
@@ -126,7 +138,10 @@ impl<'a> Search<'a> {
             stop,
             best: TopK::new(query.k, query.threshold),
             named: Vec::new(),
+            lower: KthBest::new(query.k + usize::from(query.exclude.is_some())),
+            documents: view.documents(),
             target_recall: query.params.target_recall.unwrap_or(view.target_recall),
+            widening: view.widening(&query.using),
             certificate: Certificate::new(view, query, field),
             usage: Usage::default(),
         })

@@ -7,11 +7,13 @@
 pub(crate) mod carry;
 pub(crate) mod merged;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use granum_model::{DocId, Schema};
 use roaring::RoaringBitmap;
 
+use crate::coarse::Widening;
 use crate::document::{Document, Place, SegmentId};
 use crate::recent::Recent;
 use crate::segment::{FileRef, Segment, SegmentRef};
@@ -29,6 +31,8 @@ pub(crate) struct State {
     pub sealed_schema: Arc<Schema>,
     /// Rows that merges have moved, until the caller's table of places is up to date.
     pub forwards: Vec<Forward>,
+    /// What was learned of walks, by vector; not kept on disk.
+    pub widenings: Arc<BTreeMap<String, Widening>>,
     /// Parts and merges published: what was prepared before one of them was published may not be published after it.
     pub seals: u64,
     pub merges: u64,

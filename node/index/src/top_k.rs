@@ -3,7 +3,7 @@
 //! Most rows of a scan are worse than the k-th best so far: [`TopK::admits`] says so from the score alone, and only what
 //! passes pays for reading its id.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 use granum_model::DocId;
@@ -93,6 +93,60 @@ impl TopK {
     /// Best first.
     pub fn into_ranked(self) -> Vec<Candidate> {
         self.heap.into_sorted_vec()
+    }
+}
+
+/// A score, ordered.
+#[derive(Clone, Copy, PartialEq)]
+struct Ordered(f32);
+
+impl Eq for Ordered {}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The k-th best score of a stream.
+pub(crate) struct KthBest {
+    k: usize,
+    /// The k best, the worst on top.
+    best: BinaryHeap<Reverse<Ordered>>,
+}
+
+impl KthBest {
+    pub fn new(k: usize) -> KthBest {
+        KthBest {
+            k,
+            best: BinaryHeap::new(),
+        }
+    }
+
+    #[inline]
+    pub fn push(&mut self, score: f32) {
+        if self.best.len() < self.k {
+            self.best.push(Reverse(Ordered(score)));
+        } else if let Some(mut worst) = self.best.peek_mut()
+            && worst.0.0 < score
+        {
+            *worst = Reverse(Ordered(score));
+        }
+    }
+
+    /// The k-th best so far; below all scores where there are fewer.
+    #[inline]
+    pub fn worst(&self) -> f32 {
+        match self.best.peek() {
+            Some(Reverse(Ordered(score))) if self.best.len() == self.k => *score,
+            _ => f32::NEG_INFINITY,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use granum_model::{DocId, Filter, PayloadField, Vector};
 
+use crate::coarse::Widening;
 use crate::document::{Document, Place};
 use crate::error::{ReadError, SearchError};
 use crate::filter::{Compiled, unindexed};
@@ -176,10 +177,15 @@ impl View {
             .sum()
     }
 
+    /// Live documents.
+    pub(crate) fn documents(&self) -> u64 {
+        self.parts().map(|(_, part)| part.live_rows()).sum()
+    }
+
     /// How many live documents pass the filter.
     pub fn count(&self, filter: &Filter, stop: &dyn Fn() -> bool) -> Result<u64, SearchError> {
         if filter.is_empty() {
-            return Ok(self.parts().map(|(_, part)| part.live_rows()).sum());
+            return Ok(self.documents());
         }
         let compiled = Compiled::new(filter)?;
         let mut count = 0;
@@ -256,6 +262,11 @@ impl View {
                 ))
             })
         })
+    }
+
+    /// What was learned of walks for this vector.
+    pub(crate) fn widening(&self, vector: &str) -> Widening {
+        self.state.widenings.get(vector).copied().unwrap_or_default()
     }
 
     pub(crate) fn schema(&self) -> &granum_model::Schema {

@@ -91,14 +91,22 @@ fn document(dimension: usize, distance: Distance, number: u64) -> Document {
 }
 
 fn sealed(dimension: usize, distance: Distance, options: Options) -> Sealed {
+    sealed_apart(dimension, distance, options, &[ROWS])
+}
+
+/// As many rows a segment as `sizes` say.
+fn sealed_apart(dimension: usize, distance: Distance, options: Options, sizes: &[u64]) -> Sealed {
     let directory = tempfile::tempdir().unwrap();
     let index = Index::open(directory.path(), schema(dimension, distance), options, &[]).unwrap();
-    for number in 0..ROWS {
-        index.insert(document(dimension, distance, number), None).unwrap();
+    let (mut numbers, mut manifest) = (0.., Vec::new());
+    for (segment, size) in (1..).map(SegmentId).zip(sizes) {
+        for number in numbers.by_ref().take(*size as usize) {
+            index.insert(document(dimension, distance, number), None).unwrap();
+        }
+        let built = index.build(&index.freeze(segment)).unwrap();
+        manifest = built.segments().to_vec();
+        index.publish(built);
     }
-    let built = index.build(&index.freeze(SegmentId(1))).unwrap();
-    let manifest = built.segments().to_vec();
-    index.publish(built);
     Sealed {
         index,
         manifest,
@@ -352,6 +360,86 @@ fn a_wanted_recall_is_had_and_a_higher_one_costs_more() {
         last = scored;
     }
     assert_eq!(last, QUERIES * ROWS, "all is not left to a walk");
+}
+
+/// More documents than are scanned for a query that does not say how wide a walk should be, none of them in a large segment.
+const APART: [u64; 5] = [6000, 2000, 9000, 3000, 1500];
+
+#[test]
+fn small_segments_of_a_large_index_are_walked_and_all_of_a_small_one_is_scanned() {
+    let sealed = sealed_apart(16, Distance::Cosine, Options::default(), &APART);
+    sealed.index.derive(&Threads(2)).unwrap();
+    let scored = || {
+        sealed
+            .find(ROWS, Filter::default(), Params::default())
+            .usage
+            .rows_scored
+    };
+    let recall = sealed.recall(&Filter::default(), Params::default());
+    assert!(recall >= 0.96, "{recall}");
+    assert!(scored() < 8_000, "{}", scored());
+    // A segment whose graph is not there yet is scanned all the same, whatever its size.
+    for number in 90_000..90_600 {
+        sealed.index.insert(sealed.document(number), None).unwrap();
+    }
+    let before = scored();
+    sealed
+        .index
+        .publish(sealed.index.build(&sealed.index.freeze(SegmentId(6))).unwrap());
+    assert_eq!(scored(), before, "codes of 600 rows are scanned in memory and on disk");
+    for row in 0..2_500 {
+        let place = Place {
+            segment: SegmentId(3),
+            row,
+        };
+        let (id, _) = sealed.index.view().sealed_id(place).unwrap().unwrap();
+        assert!(sealed.index.delete(&id, Some(place)));
+    }
+    assert_eq!(scored(), APART.iter().sum::<u64>() + 600 - 2_500);
+}
+
+#[test]
+fn walks_are_widened_while_checked_answers_lack_the_wanted_recall() {
+    let sealed = sealed_apart(16, Distance::Cosine, Options::default(), &APART);
+    sealed.index.derive(&Threads(2)).unwrap();
+    let query = |params| sealed.query(ROWS, Filter::default(), params);
+    let scored = |query: &Query| {
+        let found = sealed.index.view().search(std::slice::from_ref(query), &|| false);
+        found.unwrap().remove(0).usage.rows_scored
+    };
+    let checked = |found| {
+        let exact = Params {
+            exact: true,
+            ..Params::default()
+        };
+        let view = sealed.index.view();
+        let hits = view.search(&[query(exact)], &|| false).unwrap().remove(0).hits;
+        view.check(&query(exact), &hits[..found], &|| false).unwrap()
+    };
+    let (usual, none, all) = (query(Params::default()), checked(0), checked(K));
+    let before = scored(&usual);
+    let of_its_own = Params {
+        ef: Some(12),
+        ..Params::default()
+    };
+    let filtered = sealed.query(ROWS, tenth(3), Params::default());
+    for other in [&query(of_its_own), &filtered] {
+        (0..30).for_each(|_| sealed.index.learn(other, &none));
+    }
+    assert_eq!(
+        scored(&usual),
+        before,
+        "those tell nothing of walks for a wanted recall"
+    );
+    sealed.index.learn(&usual, &none);
+    let widened = scored(&usual);
+    assert!(widened > before && widened < APART.iter().sum(), "{before}, {widened}");
+    (0..300).for_each(|_| sealed.index.learn(&usual, &all));
+    assert_eq!(scored(&usual), before);
+    sealed.index.learn(&usual, &none);
+    sealed.index.alter(Schema::default());
+    sealed.index.alter(schema(16, Distance::Cosine));
+    assert_eq!(scored(&usual), before, "a vector that was dropped is known no more");
 }
 
 #[test]

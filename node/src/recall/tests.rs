@@ -39,6 +39,7 @@ impl Line {
         }
         let pinned = Pinned {
             view: index.view(),
+            index: Weak::new(),
             documents: None,
             applied_index: 1,
             sequence: DOCUMENTS,

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use bytes::Bytes;
 use granum_index::{Census, Frozen, Index, View};
@@ -96,6 +96,8 @@ pub(super) struct Standing {
 pub struct Pinned {
     /// The documents.
     pub view: View,
+    /// What they are a view of, for what is learned from answers; it may have gone since.
+    pub index: Weak<Index>,
     /// Where sealed documents lie, as a hint for [`View::get`].
     pub documents: Option<Arc<Documents>>,
     /// Index of the last log entry contained.

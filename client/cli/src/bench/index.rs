@@ -60,6 +60,12 @@ pub struct Command {
         default_value = "12,16,24,32,48,64,96,128"
     )]
     ef: Vec<u32>,
+    /// Recall that walks are to be as wide as it takes for, as each graph's was measured when it was built: a line for each
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "ef")]
+    target_recall: Vec<f32>,
+    /// Before each line of --target-recall, so many answers are asked again exactly and learned from, as nodes do when they are idle
+    #[arg(long, value_name = "ANSWERS", default_value_t = 0, requires = "target_recall")]
+    checks: u32,
     /// Which candidates are read from disk
     #[arg(long, value_enum, default_value_t = Proof::All)]
     verify: Proof,
@@ -75,9 +81,9 @@ pub struct Command {
     /// Which rows the filter lets through
     #[arg(long, value_enum, default_value_t = Let::Random, requires = "filter_selectivity")]
     filter_rows: Let,
-    /// Rows a segment; all rows in one where it is not given
-    #[arg(long, value_name = "ROWS")]
-    segment_rows: Option<u64>,
+    /// Rows of each segment, the last number for all that follow; all rows in one where it is not given
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    segment_rows: Vec<u64>,
     /// Ask with an empty page cache, beside a probe that reads as many random pages
     #[arg(long)]
     cold: bool,
@@ -146,6 +152,31 @@ enum Proof {
     None,
 }
 
+/// How wide walks are.
+#[derive(Clone, Copy, Debug)]
+enum Setting {
+    /// So many candidates.
+    Width(u32),
+    /// As many as are expected to find this share of the hits.
+    Recall(f32),
+}
+
+impl Setting {
+    fn width(self) -> Option<u32> {
+        match self {
+            Setting::Width(ef) => Some(ef),
+            Setting::Recall(_) => None,
+        }
+    }
+
+    fn recall(self) -> Option<f32> {
+        match self {
+            Setting::Width(_) => None,
+            Setting::Recall(target) => Some(target),
+        }
+    }
+}
+
 impl Command {
     fn distance(&self) -> Distance {
         match self.metric {
@@ -174,11 +205,24 @@ impl Command {
         })
     }
 
-    fn params(&self, ef: u32) -> Params {
+    /// What is measured, one after the other.
+    fn settings(&self) -> Vec<Setting> {
+        let settings: Vec<Setting> = match &*self.target_recall {
+            [] => self.ef.iter().copied().map(Setting::Width).collect(),
+            targets => targets.iter().copied().map(Setting::Recall).collect(),
+        };
+        match self.builder {
+            // Without a graph there is nothing that a walk's width could change.
+            Kind::Scan | Kind::Codes => settings[..1].to_vec(),
+            Kind::Granum | Kind::HnswRs => settings,
+        }
+    }
+
+    fn params(&self, setting: Setting) -> Params {
         Params {
             exact: self.builder == Kind::Scan,
-            ef: Some(ef),
-            target_recall: None,
+            ef: setting.width(),
+            target_recall: setting.recall(),
             verify: match self.verify {
                 Proof::All => Verify::All,
                 Proof::Bound => Verify::Bound,
@@ -195,12 +239,17 @@ impl Command {
         if let Some(ef) = self.ef.iter().find(|ef| !(1..=100_000).contains(*ef)) {
             bail!(Usage(format!("--ef: {ef}, must be 1..=100000")));
         }
+        if let Some(target) = self.target_recall.iter().find(|own| !(**own > 0.0 && **own <= 1.0)) {
+            bail!(Usage(format!(
+                "--target-recall: {target}, must be above 0 and at most 1"
+            )));
+        }
         if let Some(share) = self.filter_selectivity.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
             bail!(Usage(format!(
                 "--filter-selectivity: {share}, must be above 0 and at most 1"
             )));
         }
-        if self.segment_rows == Some(0) || self.limit == Some(0) {
+        if self.segment_rows.contains(&0) || self.limit == Some(0) {
             bail!(Usage("--segment-rows, --limit: at least 1".into()));
         }
         Ok(())
@@ -221,26 +270,22 @@ pub fn run(command: &Command) -> anyhow::Result<()> {
             "--queries: rows of {found} components, --base has {wanted}"
         )));
     }
-    // Without a graph there is nothing that a walk's width could change.
-    let widths = match command.builder {
-        Kind::Scan | Kind::Codes => &command.ef[..1],
-        Kind::Granum | Kind::HnswRs => &command.ef[..],
-    };
+    let settings = command.settings();
     let questions = Questions::new(command, queries)?;
-    let mut cold = vec![None; widths.len()];
+    let mut cold = vec![None; settings.len()];
     if command.cold {
         // Before the index is opened to stay: pages that somebody maps don't leave the cache.
-        for (cold, ef) in cold.iter_mut().zip(widths) {
-            *cold = Some(cold::measure(&questions, &built, &directory, *ef)?);
+        for (cold, setting) in cold.iter_mut().zip(&settings) {
+            *cold = Some(cold::measure(&questions, &built, &directory, *setting)?);
         }
     }
     let bench = Bench::new(&questions, &built, &directory)?;
     let mut lines = Vec::new();
-    for (cold, ef) in cold.into_iter().zip(widths) {
-        let beside = || writing::measure(&questions, &built, &directory, *ef);
+    for (cold, setting) in cold.into_iter().zip(settings) {
+        let beside = || writing::measure(&questions, &built, &directory, setting);
         let done = Line {
-            ef: *ef,
-            measured: bench.measure(*ef)?,
+            setting,
+            measured: bench.measure(setting)?,
             cold,
             beside: command.writing.then(beside).transpose()?,
         };
@@ -354,10 +399,12 @@ fn seal(
     base: &mut rows::Base,
 ) -> anyhow::Result<Vec<SegmentRef>> {
     let index = Index::open(directory, schema.clone(), options, &[])?;
-    let most = command.segment_rows.unwrap_or(u64::MAX);
+    let last = command.segment_rows.last().copied().unwrap_or(u64::MAX);
+    let mut sizes = command.segment_rows.iter().copied();
     let mut manifest = Vec::new();
     let (mut next, mut number) = (1, 0);
     loop {
+        let most = sizes.next().unwrap_or(last);
         let mut count = 0;
         while count < most
             && let Some(document) = base.next(number)?

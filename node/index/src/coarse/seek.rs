@@ -4,8 +4,7 @@
 //! still be among the k best, given that scores lie in their intervals. The caller proves them ([`crate::fine::verify`]).
 
 use std::cell::RefCell;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::cmp::Ordering;
 
 use granum_model::{Distance, ScoreInterval};
 
@@ -16,6 +15,7 @@ use super::places::{Blocks, Places};
 use super::quantize::{Factors, Quantizer};
 use super::walk::{Terrain, Walker};
 use crate::simd;
+use crate::top_k::KthBest;
 
 /// Entries that a walk begins at.
 const STARTS: usize = 4;
@@ -33,15 +33,36 @@ pub(crate) struct Named {
     pub interval: ScoreInterval,
 }
 
+/// What a walk is to find.
+#[derive(Clone, Copy)]
+pub(crate) struct Aim<'a> {
+    /// Of the beam.
+    pub width: usize,
+    /// So many are wanted...
+    pub k: usize,
+    /// ... and nothing that certainly scores less.
+    pub floor: f32,
+    /// Where few may be hits: those, and nothing else is scored.
+    pub passing: Option<&'a Places>,
+}
+
+/// What a walk did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    /// Places scored.
+    pub scored: u64,
+    /// Places in the beam that are admitted, whatever they score.
+    pub met: usize,
+}
+
 /// A scan of codes for one query: what it is to find, and what it has named so far.
 pub(crate) struct Scan<'a> {
     query: &'a [f32],
-    k: usize,
     deviations: f32,
     /// What certainly scores less is not wanted.
     floor: f32,
-    /// Lower ends of the k best intervals, the least on top.
-    best: BinaryHeap<Reverse<Ordered>>,
+    /// Lower ends of intervals.
+    lower: KthBest,
     named: Vec<Named>,
 }
 
@@ -51,10 +72,9 @@ impl<'a> Scan<'a> {
     pub fn new(query: &'a [f32], k: usize, deviations: f32, floor: f32) -> Scan<'a> {
         Scan {
             query,
-            k,
             deviations,
             floor,
-            best: BinaryHeap::new(),
+            lower: KthBest::new(k),
             named: Vec::new(),
         }
     }
@@ -70,18 +90,8 @@ impl<'a> Scan<'a> {
             return;
         }
         self.named.push(Named { place, interval });
-        if self.best.len() < self.k {
-            self.best.push(Reverse(Ordered(interval.lower())));
-        } else if let Some(mut least) = self.best.peek_mut()
-            && least.0.0 < interval.lower()
-        {
-            *least = Reverse(Ordered(interval.lower()));
-        }
-        if self.best.len() == self.k
-            && let Some(least) = self.best.peek()
-        {
-            self.floor = self.floor.max(least.0.0);
-        }
+        self.lower.push(interval.lower());
+        self.floor = self.floor.max(self.lower.worst());
     }
 }
 
@@ -100,24 +110,6 @@ struct Seeker {
 
 thread_local! {
     static SEEKER: RefCell<Seeker> = RefCell::default();
-}
-
-/// A finite score, ordered.
-#[derive(Clone, Copy, PartialEq)]
-struct Ordered(f32);
-
-impl Eq for Ordered {}
-
-impl Ord for Ordered {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Ordered {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 /// A graph with codes, seen by one query.
@@ -161,17 +153,22 @@ impl Terrain for Coded<'_> {
 
 impl Coarse {
     /// Walks with a beam of `width` over places of `passing`; adds to `named` what `admits` of it and may be among the `k` best
-    /// of that, best estimate first. `expect` is told of each, ahead of use. Returns how many places were scored; `None`: there
-    /// is no sound graph.
+    /// of that, scoring `floor` at least, best estimate first. `expect` is told of each, ahead of use. Returns how many places
+    /// were scored, and how many the beam holds that are admitted; `None`: there is no sound graph.
     pub fn walk(
         &self,
         query: &[f32],
-        (width, k): (usize, usize),
-        passing: Option<&Places>,
+        aim: Aim<'_>,
         admits: impl Fn(u32) -> bool,
         expect: impl Fn(u32),
         named: &mut Vec<Named>,
-    ) -> Option<u64> {
+    ) -> Option<Walked> {
+        let Aim {
+            width,
+            k,
+            floor,
+            passing,
+        } = aim;
         let (rows, graph) = (self.loaded()?, self.graph.as_ref()?);
         SEEKER.with_borrow_mut(|seeker| {
             let Seeker {
@@ -194,26 +191,29 @@ impl Coarse {
             // Manhattan is not bounded by its codes: all candidates are named.
             let reach = match self.codes.quantizer().distance {
                 Distance::Manhattan => f32::INFINITY,
-                _ => 2.0 * DEVIATIONS * estimator.widest(rows.largest()),
+                _ => DEVIATIONS * estimator.widest(rows.largest()),
             };
-            let mut floor = f32::NEG_INFINITY;
             candidates.clear();
-            for (at, (score, place)) in walker.best().filter(|(_, place)| admits(*place)).enumerate() {
-                if at + 1 == k {
-                    floor = score - reach;
-                }
-                if score < floor {
-                    break;
-                }
-                rows.expect_factors(place);
-                expect(place);
-                candidates.push((score, place));
+            candidates.extend(walker.best().filter(|(_, place)| admits(*place)));
+            let met = candidates.len();
+            let mut floor = estimator.inward(floor) - reach;
+            if let Some((kth, _)) = k.checked_sub(1).and_then(|last| candidates.get(last)) {
+                floor = floor.max(kth - 2.0 * reach);
+            }
+            let end = candidates.partition_point(|(score, _)| score.partial_cmp(&floor) != Some(Ordering::Less));
+            candidates.truncate(end);
+            for (_, place) in &*candidates {
+                rows.expect_factors(*place);
+                expect(*place);
             }
             named.extend(candidates.iter().map(|(score, place)| Named {
                 place: *place,
                 interval: estimator.interval(rows.factors(*place), *score, DEVIATIONS),
             }));
-            Some(walker.scored)
+            Some(Walked {
+                scored: walker.scored,
+                met,
+            })
         })
     }
 

@@ -7,7 +7,7 @@ use granum_model::{Distance, Filter, ScoreInterval};
 use super::Search;
 use super::reads::Reads;
 use super::together::{Codes, Left};
-use crate::coarse::seek::Named;
+use crate::coarse::seek::{Aim, Named, Walked};
 use crate::coarse::{Coarse, Places};
 use crate::error::{ReadError, SearchError};
 use crate::filter::known::Known;
@@ -21,8 +21,8 @@ use crate::view::{Part, View};
 
 /// A walk keeps at least this many more than are wanted.
 const EF_MARGIN: usize = 2;
-/// Up to so many rows are scanned where the query does not say how wide a walk should be: a tenth of a millisecond and
-/// somewhat more, and nothing is missed but by the bound (docs/decisions/0002-coarse-tier.md, 12).
+/// Where no more documents than these may be hits, and the query does not say how wide a walk should be, their codes are scanned:
+/// a tenth of a millisecond and somewhat more, and nothing is missed but by the bound (docs/decisions/0002-coarse-tier.md, 12).
 const SMALL_ROWS: u64 = 20_000;
 /// Where fewer rows pass, a walk over those only finds less the wider it is made: the links of links of a place, a thousand,
 /// hold too few that pass.
@@ -149,14 +149,16 @@ impl Search<'_> {
     /// The cheapest way. Each is made as wide as finds no less than the query's width does without a filter.
     fn plan(&self, ground: &Ground<'_>) -> Plan {
         let coarse = ground.coarse;
-        let measured = || coarse.width(self.target_recall, self.wanted());
+        let measured = || Some(self.widening.of(coarse.width(self.target_recall, self.wanted())?));
         if self.certificate.is_wanted() {
             return Plan::Scan;
         }
         let Some(width) = self.query.params.ef.map(|ef| ef as usize).or_else(measured) else {
             return Plan::Scan;
         };
-        let is_small = self.query.params.ef.is_none() && ground.hits() <= SMALL_ROWS;
+        // Small is what all segments have together: a scan of each would cost more than the walks.
+        let candidates = ground.passing.map_or(self.documents, Places::count);
+        let is_small = self.query.params.ef.is_none() && candidates <= SMALL_ROWS;
         if is_small || !coarse.has_graph() {
             return Plan::Scan;
         }
@@ -196,14 +198,23 @@ impl Search<'_> {
         let is_hit = |place: u32| ground.is_hit(place);
         let everywhere = live.dead.is_empty() && passing.is_none();
         let expect = |place| file.expect(u64::from(place));
-        let scored = match plan {
-            Plan::Walk { width } if everywhere => coarse.walk(query, (width, k), None, |_| true, expect, &mut named),
-            Plan::Walk { width } => coarse.walk(query, (width, k), None, is_hit, expect, &mut named),
-            Plan::WalkPassing { width } => coarse.walk(query, (width, k), passing, is_hit, expect, &mut named),
-            Plan::Scan => None,
+        let (width, passing) = match plan {
+            Plan::Walk { width } => (width, None),
+            Plan::WalkPassing { width } => (width, passing),
+            Plan::Scan => return None,
         };
-        self.usage.rows_scored += scored.unwrap_or(0);
-        let is_enough = scored.is_some() && named.len() as u64 >= ground.hits().min(k as u64);
+        let aim = Aim {
+            width,
+            k,
+            floor: self.floor(),
+            passing,
+        };
+        let Walked { scored, met } = match everywhere {
+            true => coarse.walk(query, aim, |_| true, expect, &mut named),
+            false => coarse.walk(query, aim, is_hit, expect, &mut named),
+        }?;
+        self.usage.rows_scored += scored;
+        let is_enough = met as u64 >= ground.hits().min(k as u64);
         is_enough.then_some(named)
     }
 

@@ -71,8 +71,15 @@ pub(super) fn scan_together(
 impl Search<'_> {
     /// Takes candidates of a part.
     pub(super) fn claim(&mut self, part: u32, named: Vec<Named>) {
-        let claim = |Named { place, interval }| Claim::estimated(RowRef { part, row: place }, interval);
-        self.named.extend(named.into_iter().map(claim));
+        for Named { place, interval } in named {
+            self.lower.push(interval.lower());
+            self.named.push(Claim::estimated(RowRef { part, row: place }, interval));
+        }
+    }
+
+    /// What certainly scores less is not wanted.
+    pub(super) fn floor(&self) -> f32 {
+        self.best.worst().max(self.lower.worst())
     }
 
     /// The scan of codes that this query asks for.
@@ -80,6 +87,6 @@ impl Search<'_> {
         let Probe::Dense { query, .. } = &self.probe else {
             unreachable!("codes are of dense vectors");
         };
-        Scan::new(query, self.wanted(), self.certificate.deviations(), self.best.worst())
+        Scan::new(query, self.wanted(), self.certificate.deviations(), self.floor())
     }
 }

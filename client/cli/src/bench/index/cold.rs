@@ -14,7 +14,7 @@ use granum_index::{Index, Inline};
 use rustix::fs::{Advice, fadvise};
 
 use super::measure::{self, Questions};
-use super::{Built, rows};
+use super::{Built, Setting, rows};
 
 const PAGE_BYTES: u64 = 4096;
 /// Few, so that hardly two of them meet on a page.
@@ -31,8 +31,8 @@ pub struct Cold {
 }
 
 /// The first queries, asked once each of an index that was just opened; then the probe.
-pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, ef: u32) -> anyhow::Result<Cold> {
-    let mut asked = questions.all(questions.command.params(ef));
+pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, setting: Setting) -> anyhow::Result<Cold> {
+    let mut asked = questions.all(questions.command.params(setting));
     asked.truncate(QUERIES);
     drop_caches(directory)?;
     let index = Index::open(directory, built.schema.clone(), built.options, &built.manifest)?;

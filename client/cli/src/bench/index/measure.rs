@@ -9,7 +9,7 @@ use granum_index::{Found, Index, Params, Query, Usage, Verify, View};
 use granum_model::filter::Bounds;
 use granum_model::{Condition, Dense, DocId, Filter, Vector};
 
-use super::{Built, Command, Let, rows};
+use super::{Built, Command, Let, Setting, rows};
 use crate::npy::Npy;
 
 /// A hit within this of the k-th exact score is one of the k nearest.
@@ -103,7 +103,7 @@ impl<'a> Bench<'a> {
         bench
             .index
             .view()
-            .search(&[questions.query(0, command.params(16))], &|| false)?;
+            .search(&[questions.query(0, command.params(Setting::Width(16)))], &|| false)?;
         bench.anonymous_bytes = anonymous_bytes().saturating_sub(before);
         bench.resident_bytes = bench.index.stats().resident_bytes;
         // So that the filters' rows are known, as they are after their first use.
@@ -142,9 +142,12 @@ impl<'a> Bench<'a> {
     }
 
     /// All queries with one setting.
-    pub fn measure(&self, ef: u32) -> anyhow::Result<Measured> {
-        let params = self.command.params(ef);
+    pub fn measure(&self, setting: Setting) -> anyhow::Result<Measured> {
+        let params = self.command.params(setting);
         let asked = self.questions.all(params);
+        for query in asked.iter().cycle().take(self.command.checks as usize) {
+            self.learn(query)?;
+        }
         let view = self.index.view();
         let (mut seconds, mut latencies) = (Vec::new(), Vec::new());
         let mut answers = Vec::new();
@@ -191,6 +194,14 @@ impl<'a> Bench<'a> {
             ram_bytes_row: self.resident_bytes as f64 / rows,
             anonymous_bytes_row: self.anonymous_bytes as f64 / rows,
         })
+    }
+
+    /// Lets the index see what it missed.
+    fn learn(&self, query: &Query) -> anyhow::Result<()> {
+        let view = self.index.view();
+        let found = view.search(std::slice::from_ref(query), &|| false)?.remove(0);
+        self.index.learn(query, &view.check(query, &found.hits, &|| false)?);
+        Ok(())
     }
 
     /// Share of the k nearest that were found, by the exact scores of what was found; where fewer than k rows pass the filter,

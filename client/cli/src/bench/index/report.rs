@@ -5,13 +5,13 @@ use serde_json::json;
 use super::cold::Cold;
 use super::measure::Measured;
 use super::writing::Beside;
-use super::{Built, Command};
+use super::{Built, Command, Setting};
 use crate::output::grouped;
 use crate::table::Table;
 
 /// What one setting did.
 pub struct Line {
-    pub ef: u32,
+    pub setting: Setting,
     pub measured: Measured,
     pub cold: Option<Cold>,
     pub beside: Option<Beside>,
@@ -20,14 +20,14 @@ pub struct Line {
 /// A line for programs.
 pub fn json(command: &Command, built: &Built, line: &Line) -> serde_json::Value {
     let Line {
-        ef,
+        setting,
         measured,
         cold,
         beside,
     } = line;
     json!({
         "rows": built.rows, "dimension": built.dimension, "segments": built.manifest.len(), "metric": format!("{:?}", command.metric).to_lowercase(),
-        "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": ef, "threads": command.threads,
+        "bits": command.bits, "builder": format!("{:?}", command.builder).to_lowercase(), "k": command.k, "ef": setting.width(), "target_recall": setting.recall(), "threads": command.threads,
         "fine": format!("{:?}", built.schema.vectors[0].fine).to_lowercase(), "batch": command.batch,
         "selectivity": command.filter_selectivity, "filter_rows": format!("{:?}", command.filter_rows).to_lowercase(), "recall": measured.recall, "candidate_recall": measured.candidate_recall,
         "qps": measured.qps, "p50_us": measured.p50_us, "p99_us": measured.p99_us, "rows_scored": measured.rows_scored,
@@ -44,8 +44,9 @@ pub fn json(command: &Command, built: &Built, line: &Line) -> serde_json::Value 
 
 /// All lines, for people.
 pub fn table(lines: &[Line]) -> Table {
+    let is_width = lines.iter().all(|line| line.setting.width().is_some());
     let headings = [
-        ">ef",
+        if is_width { ">ef" } else { ">target" },
         ">recall",
         ">by codes",
         ">queries/s",
@@ -67,7 +68,7 @@ pub fn table(lines: &[Line]) -> Table {
     };
     let mut table = Table::new(headings.iter().chain(cold).chain(beside));
     for Line {
-        ef,
+        setting,
         measured,
         cold,
         beside,
@@ -75,7 +76,10 @@ pub fn table(lines: &[Line]) -> Table {
     {
         let micros = |micros: f64| format!("{micros:.1} us");
         let mut cells = vec![
-            ef.to_string(),
+            match setting {
+                Setting::Width(ef) => ef.to_string(),
+                Setting::Recall(target) => target.to_string(),
+            },
             format!("{:.4}", measured.recall),
             format!("{:.4}", measured.candidate_recall),
             grouped(measured.qps as u64),

@@ -9,7 +9,7 @@ use granum_index::{Index, Inline, MergePolicy, SegmentId};
 
 use super::measure::Questions;
 use super::rows::{self, Base};
-use super::{Built, Command};
+use super::{Built, Command, Setting};
 
 /// Rows a seal: several seals and at least one merge fit into a few seconds.
 const SEAL_ROWS: u64 = 2000;
@@ -28,9 +28,9 @@ pub struct Beside {
 
 /// Asks all questions, pass after pass, each on the view of its moment, while one thread inserts, seals, builds and merges: as many
 /// passes as asked for, and more until a merge was made. Works on a copy of the index in `directory`.
-pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, ef: u32) -> anyhow::Result<Beside> {
+pub fn measure(questions: &Questions<'_>, built: &Built, directory: &Path, setting: Setting) -> anyhow::Result<Beside> {
     let command = questions.command;
-    let asked = questions.all(command.params(ef));
+    let asked = questions.all(command.params(setting));
     let copy = tempfile::tempdir_in(directory.parent().unwrap_or(directory))?;
     for segment in &built.manifest {
         for file in std::fs::read_dir(directory)? {
