@@ -90,6 +90,12 @@ pub const SETTINGS: &[Setting] = &[
         "Unsealed documents of a shard that make a segment",
     ),
     setting(
+        "seal_quiet_ms",
+        "MILLISECONDS",
+        "5000",
+        "After so long without a write, 1,000 unsealed documents of a shard or more make a segment; 0: however long",
+    ),
+    setting(
         "merge_threads",
         "COUNT",
         "1",
@@ -181,6 +187,8 @@ pub struct Config {
     pub recent_budget_bytes: u64,
     /// Bytes, at least 1.
     pub seal_bytes: u64,
+    /// Milliseconds; 0: what is not written to stays unsealed.
+    pub seal_quiet_ms: u64,
     /// 0: no merges.
     pub merge_threads: usize,
     /// Bytes, at least 1 MiB; 0: any.
@@ -218,6 +226,7 @@ impl Default for Config {
             log_budget_bytes: 1 << 30,
             recent_budget_bytes: 256 << 20,
             seal_bytes: 16 << 20,
+            seal_quiet_ms: 5_000,
             merge_threads: 1,
             merge_bytes_per_second: 64 << 20,
             recall_check_every: 1_000,
@@ -301,6 +310,7 @@ impl Config {
             ),
             ("recent_budget_bytes", self.recent_budget_bytes, 1 << 20, u64::MAX),
             ("seal_bytes", self.seal_bytes, 1, u64::MAX),
+            ("seal_quiet_ms", self.seal_quiet_ms, 0, 86_400_000),
             ("merge_threads", self.merge_threads as u64, 0, 1_024),
             (
                 "merge_bytes_per_second",

@@ -249,6 +249,7 @@ async fn assemble(config: Config, listeners: Listeners, raft: tokio::runtime::Ha
     });
     let options = shard::Options {
         seal_bytes: config.seal_bytes,
+        seal_quiet: (config.seal_quiet_ms > 0).then(|| Duration::from_millis(config.seal_quiet_ms)),
         budget: Arc::new(Budget::new(config.recent_budget_bytes)),
         builders: Threads::new(threads.div_ceil(2)),
         free_space_min_bytes: config.free_space_min_bytes,

@@ -18,6 +18,7 @@ use granum_proto::internal::{self, EnsureReplicaRequest, Epoch, Manifest, SealCe
 use granum_proto::status::Failure;
 use prost::Message;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::census::Censuses;
 use super::command::{self, Unreadable};
@@ -33,6 +34,10 @@ pub(super) const PENDING_SEALS_MAX: usize = 4;
 
 /// Unsealed bytes from which a replica is worth sealing for the sake of the node's budget.
 const WORTH_SEALING_BYTES: u64 = 1 << 20;
+
+/// Unsealed documents from which a replica that is written to no more is worth sealing: as many as are searched faster by a graph than by
+/// a scan.
+const WORTH_SEALING_DOCUMENTS: u64 = 1000;
 
 /// Sealed rows whose death is not yet sealed from which a replica is worth sealing, where they are a share of all that is
 /// worth a merge: deletes alone fill no memory, and only what is sealed as dead is merged away.
@@ -53,6 +58,8 @@ pub struct ShardMachine {
     pub(super) core: Mutex<Driven>,
     pub(super) standing: RwLock<Standing>,
     sequences: watch::Sender<u64>,
+    /// When the last entry was applied, or it was opened.
+    written: Mutex<Instant>,
     /// This replica's share of the budget.
     recent_bytes: AtomicU64,
     /// Its seal points among those that the budget knows to be flushed.
@@ -145,6 +152,7 @@ impl ShardMachine {
             core: Mutex::new(opened.driven),
             sequences: watch::Sender::new(standing.sequence),
             standing: RwLock::new(standing),
+            written: Mutex::new(Instant::now()),
             recent_bytes: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
@@ -156,6 +164,7 @@ impl ShardMachine {
         let standing = self.read_standing();
         Pinned {
             view: standing.index.view(),
+            index: Arc::downgrade(&standing.index),
             documents: self.documents.clone(),
             applied_index: standing.applied_index,
             sequence: standing.sequence,
@@ -227,6 +236,17 @@ impl ShardMachine {
 
     pub(super) fn write_standing(&self) -> RwLockWriteGuard<'_, Standing> {
         self.standing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) -> MutexGuard<'_, Instant> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing was written for so long that nothing more is expected soon.
+    fn is_quiet(&self) -> bool {
+        self.options
+            .seal_quiet
+            .is_some_and(|quiet| self.written().elapsed() >= quiet)
     }
 
     pub(super) fn index(&self) -> Arc<Index> {
@@ -356,6 +376,7 @@ impl StateMachine for ShardMachine {
         self.write_standing().applied_index = position.index;
         let sequence = driven.core.sequence();
         drop(driven);
+        *self.written() = Instant::now();
         self.account(self.index().stats().recent_bytes);
         self.announce(sequence);
         Ok(applied)
@@ -369,7 +390,8 @@ impl StateMachine for ShardMachine {
         let died = stats.unsealed_dead_rows;
         let worn =
             died >= WORTH_SEALING_DEAD_ROWS && died * 100 >= stats.segment_rows * self.options.merge.dead_percent;
-        (unsealed >= self.options.seal_bytes || crowded || worn) && self.lock_core().pending.is_empty()
+        let left = stats.recent_documents >= WORTH_SEALING_DOCUMENTS && self.is_quiet();
+        (unsealed >= self.options.seal_bytes || crowded || worn || left) && self.lock_core().pending.is_empty()
     }
 
     fn is_short_of_memory(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What is a replica opened with, beside its birth?
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use granum_index::MergePolicy;
 
@@ -18,6 +19,8 @@ pub struct Options {
     pub trees: Option<Trees>,
     /// Unsealed bytes at which a shard wants to be sealed.
     pub seal_bytes: u64,
+    /// How long nothing may be written before what is worth it is sealed all the same; `None`: however long.
+    pub seal_quiet: Option<Duration>,
     /// Memory of all unsealed documents of the node.
     pub budget: Arc<Budget>,
     /// Who builds what is derived from sealed segments.
@@ -35,6 +38,7 @@ impl Options {
             disk,
             trees,
             seal_bytes: 16 << 20,
+            seal_quiet: Some(Duration::from_secs(5)),
             budget: Arc::new(Budget::new(512 << 20)),
             builders: Threads::new(1),
             merge: MergePolicy::default(),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use granum_index::MergePolicy;
 use granum_proto::internal::{Command, EnsureReplicaRequest};
@@ -26,6 +27,37 @@ fn open(folder: &std::path::Path, merge: MergePolicy) -> Arc<ShardMachine> {
 
 fn open_with(folder: &std::path::Path, options: &Options) -> Arc<ShardMachine> {
     ShardMachine::open(&EnsureReplicaRequest::default(), folder, options).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_to_no_more_wants_a_seal_where_it_is_worth_one() {
+    let quiet = Duration::from_secs(5);
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let machine = open(folders[0].path(), MergePolicy::default());
+    let never = Options {
+        seal_quiet: None,
+        ..Options::new(Arc::new(RealDisk), None)
+    };
+    let patient = open_with(folders[1].path(), &never);
+    let puts = |numbers: std::ops::Range<u64>| numbers.map(|number| put(number, 0)).collect();
+    let write_both = |index: u64, command: Command| {
+        apply(&machine, index, &command);
+        apply(&patient, index, &command);
+    };
+    write_both(1, fence(1));
+    write_both(2, write(2, 1, puts(0..999)));
+    tokio::time::advance(quiet * 100).await;
+    assert!(!machine.wants_seal(), "999 documents are searched well as they are");
+    write_both(3, write(3, 1, puts(999..1000)));
+    tokio::time::advance(quiet - Duration::from_millis(1)).await;
+    assert!(!machine.wants_seal(), "more may come");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(machine.wants_seal());
+    assert!(!patient.wants_seal());
+    apply(&machine, 4, &command::seal());
+    machine.seal().unwrap();
+    tokio::time::advance(quiet).await;
+    assert!(!machine.wants_seal(), "all is sealed");
 }
 
 /// Eight documents, written and deleted in turn; every fifth command is a seal point.
