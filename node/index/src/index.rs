@@ -169,17 +169,14 @@ impl Index {
             ..
         } = query.params;
         let wanted = target_recall.unwrap_or(self.options.target_recall);
-        let Some(found) = checked.recall().filter(|_| wanted < 1.0) else {
-            return;
-        };
-        if exact || certified || ef.is_some() || !query.filter.is_empty() {
+        if wanted >= 1.0 || exact || certified || ef.is_some() || !query.filter.is_empty() {
             return;
         }
         let mut state = self.state.write().expect(LOCK);
         if state.schema.vector(&query.using).is_some() {
             let widenings = &mut Arc::make_mut(&mut state).widenings;
             let widening = Arc::make_mut(widenings).entry(query.using.clone()).or_default();
-            widening.learn(f64::from(wanted), found);
+            widening.learn(f64::from(wanted), checked.found, checked.wanted);
         }
     }
 

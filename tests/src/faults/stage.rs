@@ -295,12 +295,21 @@ impl Stage {
                     }
                 }
                 Some(reason) if began.elapsed() > HEAL_DEADLINE => {
-                    bail!("not healed after {HEAL_DEADLINE:?}: {reason}");
+                    bail!("not healed after {HEAL_DEADLINE:?}: {reason}{}", self.last_words());
                 }
                 Some(_) => healthy = None,
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// What each node said last, a line each.
+    fn last_words(&self) -> String {
+        let of = |node: usize| {
+            let log = self.cluster.node_log(node);
+            format!("\n    node {node}: {}", log.lines().last().unwrap_or("nothing"))
+        };
+        (0..NODES).map(of).collect()
     }
 
     async fn unhealed(&self, lost: &[usize]) -> Option<String> {

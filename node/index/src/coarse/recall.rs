@@ -100,10 +100,11 @@ impl Widening {
     /// it settles within about a hundred answers, and wavers by a quarter.
     const GAIN: f64 = 1.0;
 
-    /// Takes in that an answer of which a recall of `wanted` was asked had `found`. It stands still where both are equal in the
-    /// mean.
-    pub fn learn(&mut self, wanted: f64, found: f64) {
-        let moved = f64::from(self.0) * (Self::GAIN * (wanted - found)).exp();
+    /// Takes in that an answer of which a recall of `wanted` was asked had `found` of the `of` best. It stands still where that is the
+    /// mean; answers of less than ten hits weigh as much less.
+    pub fn learn(&mut self, wanted: f64, found: usize, of: usize) {
+        let lacking = wanted * of as f64 - found as f64;
+        let moved = f64::from(self.0) * (Self::GAIN * lacking / of.max(K) as f64).exp();
         self.0 = (moved as f32).clamp(Self::MIN, Self::MAX);
     }
 
@@ -192,15 +193,23 @@ mod tests {
         };
         for answer in 0..2 * ANSWERS {
             let missing = 0.04 / f64::from(widening.0);
-            let found = 1.0 - (0..K).filter(|_| draw() < missing).count() as f64 / K as f64;
-            widening.learn(0.98, found);
-            mean += if answer < ANSWERS { 0.0 } else { found / ANSWERS as f64 };
+            let found = K - (0..K).filter(|_| draw() < missing).count();
+            widening.learn(0.98, found, K);
+            mean += if answer < ANSWERS {
+                0.0
+            } else {
+                found as f64 / (K * ANSWERS) as f64
+            };
         }
         assert!((mean - 0.98).abs() < 0.002, "{mean}");
         assert!((24..44).contains(&widening.of(16)), "{widening:?}");
-        (0..200).for_each(|_| widening.learn(0.98, 0.0));
+        (0..200).for_each(|_| widening.learn(0.98, 0, K));
         assert_eq!(widening, Widening(Widening::MAX));
-        (0..200).for_each(|_| widening.learn(0.98, 1.0));
+        (0..200).for_each(|_| widening.learn(0.98, K, K));
         assert_eq!(widening.of(16), 16);
+        widening.learn(0.98, 0, 1);
+        assert_eq!(widening.of(16), 17, "one hit, a tenth of the weight");
+        widening.learn(0.98, 0, 0);
+        assert_eq!(widening.of(16), 17);
     }
 }

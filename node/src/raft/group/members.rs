@@ -10,6 +10,7 @@ use std::time::Instant;
 use granum_model::ReplicaId;
 use granum_proto::internal::Member;
 use granum_proto::status::Failure;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState};
 
@@ -70,12 +71,10 @@ impl Group {
 
     /// Whether this replica votes, as far as it knows. One that does not is empty, or on its way.
     pub(super) fn is_voter(&self) -> bool {
-        let metrics = self.metrics();
-        metrics
-            .membership_config
-            .membership()
-            .voter_ids()
-            .any(|voter| voter == self.replica.0)
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut voters = metrics.membership_config.membership().voter_ids();
+        voters.any(|voter| voter == self.replica.0)
     }
 
     fn led_membership(&self) -> Result<crate::raft::type_config::Membership, Failure> {
