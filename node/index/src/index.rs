@@ -14,6 +14,7 @@
 //! One writer at a time (an inner lock), any number of readers. Nothing here syncs but `build` and merges.
 
 mod deriving;
+mod learning;
 mod merging;
 
 use std::collections::HashSet;
@@ -29,9 +30,7 @@ use crate::document::{Document, Place, SegmentId};
 use crate::error::{BuildError, InsertError, OpenError};
 use crate::fine::writer::{UNFINISHED, sync_directory};
 use crate::options::Options;
-use crate::query::{Params, Query};
 use crate::recent::Recent;
-use crate::search::check::Checked;
 use crate::segment::build::{build, failed};
 use crate::segment::{Segment, SegmentRef, deleted, names};
 use crate::state::{Live, Saved, Sealing, State};
@@ -155,29 +154,6 @@ impl Index {
         let is_kept = |name: &str| state.schema.vector(name) == schema.vector(name);
         Arc::make_mut(&mut state.widenings).retain(|name, _| is_kept(name));
         state.schema = Arc::new(schema);
-    }
-
-    /// Learns from an answer to `query` that was [checked](View::check): where walks find less than the recall that was wanted of
-    /// them, later ones are made wider. Of answers that owe nothing to that nothing is learned: those with a width of their own,
-    /// under a filter, exact or certified.
-    pub fn learn(&self, query: &Query, checked: &Checked) {
-        let Params {
-            exact,
-            ef,
-            target_recall,
-            certified,
-            ..
-        } = query.params;
-        let wanted = target_recall.unwrap_or(self.options.target_recall);
-        if wanted >= 1.0 || exact || certified || ef.is_some() || !query.filter.is_empty() {
-            return;
-        }
-        let mut state = self.state.write().expect(LOCK);
-        if state.schema.vector(&query.using).is_some() {
-            let widenings = &mut Arc::make_mut(&mut state).widenings;
-            let widening = Arc::make_mut(widenings).entry(query.using.clone()).or_default();
-            widening.learn(f64::from(wanted), checked.found, checked.wanted);
-        }
     }
 
     /// Turns `recent` into a sealing part that will be segment `next`, newer than all others; takes no time to speak of.

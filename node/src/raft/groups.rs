@@ -255,6 +255,7 @@ async fn keep(group: Arc<Group>, blocking: Blocking, stop: CancellationToken) {
     let progress = group.progress.clone();
     let mut sealed = progress.sealed.subscribe();
     let mut asked: Option<Instant> = None;
+    let (mut applied, mut written) = (*progress.applied.borrow(), Instant::now());
     loop {
         let pending = progress.seal_point.load(Ordering::Acquire);
         if pending > *sealed.borrow_and_update() {
@@ -268,7 +269,11 @@ async fn keep(group: Arc<Group>, blocking: Blocking, stop: CancellationToken) {
                 _ = tokio::time::timeout(WATCH_INTERVAL, sealed.changed()) => continue,
             }
         }
-        if group.machine.wants_seal() {
+        let applied_now = *progress.applied.borrow();
+        if applied != applied_now {
+            (applied, written) = (applied_now, Instant::now());
+        }
+        if group.machine.wants_seal(written.elapsed()) {
             let status = group.status();
             if status.leader && group.propose_seal().await {
                 continue;

@@ -166,7 +166,7 @@ fn apply_batch(machine: &dyn StateMachine, progress: &Progress, mut batch: Batch
             responder.send(Applied(applied.reply));
         }
     }
-    if machine.wants_seal() {
+    if machine.wants_seal(Duration::ZERO) {
         progress.seal_wanted.notify_one();
     }
     Ok(batch)

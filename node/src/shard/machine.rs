@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use granum_index::{Census, Frozen, Index, View};
@@ -18,7 +19,6 @@ use granum_proto::internal::{self, EnsureReplicaRequest, Epoch, Manifest, SealCe
 use granum_proto::status::Failure;
 use prost::Message;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::census::Censuses;
 use super::command::{self, Unreadable};
@@ -26,22 +26,11 @@ use super::core::{Core, Step};
 use super::documents::Documents;
 use super::options::Options;
 use super::staged::Staged;
-use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, files, sealing};
+use super::{Applied, Entry, Fault, LogPosition, Pressure, Sealed, SnapshotFiles, StateMachine, files, sealing, worth};
 use crate::planted::{Bug, is_planted};
 
 /// Seals that wait to be built. When more are asked for, the last of them is made up for afterwards.
 pub(super) const PENDING_SEALS_MAX: usize = 4;
-
-/// Unsealed bytes from which a replica is worth sealing for the sake of the node's budget.
-const WORTH_SEALING_BYTES: u64 = 1 << 20;
-
-/// Unsealed documents from which a replica that is written to no more is worth sealing: as many as are searched faster by a graph than by
-/// a scan.
-const WORTH_SEALING_DOCUMENTS: u64 = 1000;
-
-/// Sealed rows whose death is not yet sealed from which a replica is worth sealing, where they are a share of all that is
-/// worth a merge: deletes alone fill no memory, and only what is sealed as dead is merged away.
-const WORTH_SEALING_DEAD_ROWS: u64 = 4096;
 
 /// A replica of a shard as a Raft group drives it.
 pub struct ShardMachine {
@@ -58,8 +47,6 @@ pub struct ShardMachine {
     pub(super) core: Mutex<Driven>,
     pub(super) standing: RwLock<Standing>,
     sequences: watch::Sender<u64>,
-    /// When the last entry was applied, or it was opened.
-    written: Mutex<Instant>,
     /// This replica's share of the budget.
     recent_bytes: AtomicU64,
     /// Its seal points among those that the budget knows to be flushed.
@@ -152,7 +139,6 @@ impl ShardMachine {
             core: Mutex::new(opened.driven),
             sequences: watch::Sender::new(standing.sequence),
             standing: RwLock::new(standing),
-            written: Mutex::new(Instant::now()),
             recent_bytes: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
@@ -236,17 +222,6 @@ impl ShardMachine {
 
     pub(super) fn write_standing(&self) -> RwLockWriteGuard<'_, Standing> {
         self.standing.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn written(&self) -> MutexGuard<'_, Instant> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether nothing was written for so long that nothing more is expected soon.
-    fn is_quiet(&self) -> bool {
-        self.options
-            .seal_quiet
-            .is_some_and(|quiet| self.written().elapsed() >= quiet)
     }
 
     pub(super) fn index(&self) -> Arc<Index> {
@@ -376,22 +351,13 @@ impl StateMachine for ShardMachine {
         self.write_standing().applied_index = position.index;
         let sequence = driven.core.sequence();
         drop(driven);
-        *self.written() = Instant::now();
         self.account(self.index().stats().recent_bytes);
         self.announce(sequence);
         Ok(applied)
     }
 
-    fn wants_seal(&self) -> bool {
-        let stats = self.index().stats();
-        let unsealed = stats.unfrozen_bytes;
-        let budget = &self.options.budget;
-        let crowded = budget.used_bytes() > budget.limit_bytes() / 2 && unsealed >= WORTH_SEALING_BYTES;
-        let died = stats.unsealed_dead_rows;
-        let worn =
-            died >= WORTH_SEALING_DEAD_ROWS && died * 100 >= stats.segment_rows * self.options.merge.dead_percent;
-        let left = stats.recent_documents >= WORTH_SEALING_DOCUMENTS && self.is_quiet();
-        (unsealed >= self.options.seal_bytes || crowded || worn || left) && self.lock_core().pending.is_empty()
+    fn wants_seal(&self, quiet: Duration) -> bool {
+        worth::sealing(&self.index().stats(), quiet, &self.options) && self.lock_core().pending.is_empty()
     }
 
     fn is_short_of_memory(&self) -> bool {

@@ -29,10 +29,12 @@ pub(crate) mod sample;
 mod seal_error;
 pub(crate) mod sealing;
 mod staged;
+mod worth;
 
 use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -189,8 +191,8 @@ pub trait StateMachine: Send + Sync + 'static {
     /// Deterministic and bounded in time: it never builds, merges or scans.
     fn apply(&self, position: LogPosition, entry: Entry) -> Result<Applied, Fault>;
 
-    /// Whether so much is unsealed that the leader should propose a `Seal` command now.
-    fn wants_seal(&self) -> bool;
+    /// Whether so much is unsealed that the leader should propose a `Seal` command now, given that nothing was applied for so long.
+    fn wants_seal(&self, quiet: Duration) -> bool;
 
     /// Whether memory for unsealed documents is used up, on the node as a whole.
     fn is_short_of_memory(&self) -> bool {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use granum_model::RequestId;
 use granum_node::shard::{
@@ -149,8 +150,8 @@ impl StateMachine for Watched {
         Ok(applied)
     }
 
-    fn wants_seal(&self) -> bool {
-        self.machine.wants_seal()
+    fn wants_seal(&self, quiet: Duration) -> bool {
+        self.machine.wants_seal(quiet)
     }
 
     fn is_short_of_memory(&self) -> bool {

@@ -9,6 +9,7 @@ mod cold;
 mod measure;
 mod report;
 mod rows;
+mod setting;
 mod writing;
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::failure::Usage;
 use crate::output::{Output, grouped, note};
 use measure::{Bench, Questions};
 use report::Line;
+use setting::Setting;
 
 /// Measure the index alone: recall, speed and memory of each setting
 #[derive(Args, Debug)]
@@ -152,31 +154,6 @@ enum Proof {
     None,
 }
 
-/// How wide walks are.
-#[derive(Clone, Copy, Debug)]
-enum Setting {
-    /// So many candidates.
-    Width(u32),
-    /// As many as are expected to find this share of the hits.
-    Recall(f32),
-}
-
-impl Setting {
-    fn width(self) -> Option<u32> {
-        match self {
-            Setting::Width(ef) => Some(ef),
-            Setting::Recall(_) => None,
-        }
-    }
-
-    fn recall(self) -> Option<f32> {
-        match self {
-            Setting::Width(_) => None,
-            Setting::Recall(target) => Some(target),
-        }
-    }
-}
-
 impl Command {
     fn distance(&self) -> Distance {
         match self.metric {
@@ -211,11 +188,9 @@ impl Command {
             [] => self.ef.iter().copied().map(Setting::Width).collect(),
             targets => targets.iter().copied().map(Setting::Recall).collect(),
         };
-        match self.builder {
-            // Without a graph there is nothing that a walk's width could change.
-            Kind::Scan | Kind::Codes => settings[..1].to_vec(),
-            Kind::Granum | Kind::HnswRs => settings,
-        }
+        // Without a graph there is nothing that a walk's width could change.
+        let has_graph = matches!(self.builder, Kind::Granum | Kind::HnswRs);
+        settings[..if has_graph { settings.len() } else { 1 }].to_vec()
     }
 
     fn params(&self, setting: Setting) -> Params {

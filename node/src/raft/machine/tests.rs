@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::{FutureExt, stream};
 use granum_proto::internal::{Command, EnsureReplicaRequest, operation};
@@ -51,8 +52,8 @@ impl StateMachine for Watched {
         Ok(applied)
     }
 
-    fn wants_seal(&self) -> bool {
-        self.shard.wants_seal()
+    fn wants_seal(&self, quiet: Duration) -> bool {
+        self.shard.wants_seal(quiet)
     }
 
     fn pressure(&self) -> Pressure {
@@ -150,7 +151,7 @@ impl StateMachine for Crowded {
         })
     }
 
-    fn wants_seal(&self) -> bool {
+    fn wants_seal(&self, _: Duration) -> bool {
         false
     }
 

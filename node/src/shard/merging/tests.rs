@@ -29,9 +29,9 @@ fn open_with(folder: &std::path::Path, options: &Options) -> Arc<ShardMachine> {
     ShardMachine::open(&EnsureReplicaRequest::default(), folder, options).unwrap()
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_is_written_to_no_more_wants_a_seal_where_it_is_worth_one() {
-    let quiet = Duration::from_secs(5);
+#[test]
+fn what_is_written_to_no_more_wants_a_seal_where_it_is_worth_one() {
+    let enough = Duration::from_secs(5);
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let machine = open(folders[0].path(), MergePolicy::default());
     let never = Options {
@@ -46,18 +46,17 @@ async fn what_is_written_to_no_more_wants_a_seal_where_it_is_worth_one() {
     };
     write_both(1, fence(1));
     write_both(2, write(2, 1, puts(0..999)));
-    tokio::time::advance(quiet * 100).await;
-    assert!(!machine.wants_seal(), "999 documents are searched well as they are");
+    assert!(
+        !machine.wants_seal(enough),
+        "999 documents are searched well as they are"
+    );
     write_both(3, write(3, 1, puts(999..1000)));
-    tokio::time::advance(quiet - Duration::from_millis(1)).await;
-    assert!(!machine.wants_seal(), "more may come");
-    tokio::time::advance(Duration::from_millis(1)).await;
-    assert!(machine.wants_seal());
-    assert!(!patient.wants_seal());
+    assert!(!machine.wants_seal(enough - Duration::from_millis(1)), "more may come");
+    assert!(machine.wants_seal(enough));
+    assert!(!patient.wants_seal(Duration::MAX));
     apply(&machine, 4, &command::seal());
     machine.seal().unwrap();
-    tokio::time::advance(quiet).await;
-    assert!(!machine.wants_seal(), "all is sealed");
+    assert!(!machine.wants_seal(enough), "all is sealed");
 }
 
 /// Eight documents, written and deleted in turn; every fifth command is a seal point.
@@ -231,15 +230,15 @@ fn deletes_alone_make_a_seal_worth_while_and_then_a_merge() {
     }
     apply_next(command::seal());
     machine.seal().unwrap();
-    assert!(!machine.wants_seal() && !machine.is_merge_due());
+    assert!(!machine.wants_seal(Duration::ZERO) && !machine.is_merge_due());
     apply_next(write(100, 1, (0..4999).map(delete).collect()));
-    assert!(!machine.wants_seal() && !machine.is_merge_due());
+    assert!(!machine.wants_seal(Duration::ZERO) && !machine.is_merge_due());
     apply_next(write(101, 1, vec![delete(4999)]));
-    assert!(machine.wants_seal(), "a fifth is dead");
+    assert!(machine.wants_seal(Duration::ZERO), "a fifth is dead");
     assert!(!machine.is_merge_due(), "but was alive at the seal that stands");
     apply_next(command::seal());
     machine.seal().unwrap();
-    assert!(!machine.wants_seal() && machine.is_merge_due());
+    assert!(!machine.wants_seal(Duration::ZERO) && machine.is_merge_due());
     assert_eq!(machine.merge(&|_| false).unwrap().unwrap().sources, 1);
     let stats = machine.stats().index;
     assert_eq!(

@@ -9,6 +9,7 @@ pub mod keys;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use granum_proto::internal::{self, KeyValue, RegisterEvents, RegisterState, applied::Refusal, command::Kind};
@@ -168,7 +169,7 @@ impl StateMachine for RegisterMachine {
         Ok(applied)
     }
 
-    fn wants_seal(&self) -> bool {
+    fn wants_seal(&self, _: Duration) -> bool {
         self.unsealed_entries.load(Ordering::Relaxed) >= SEAL_AFTER_ENTRIES
     }
 

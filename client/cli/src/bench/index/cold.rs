@@ -14,7 +14,8 @@ use granum_index::{Index, Inline};
 use rustix::fs::{Advice, fadvise};
 
 use super::measure::{self, Questions};
-use super::{Built, Setting, rows};
+use super::setting::Setting;
+use super::{Built, rows};
 
 const PAGE_BYTES: u64 = 4096;
 /// Few, so that hardly two of them meet on a page.

@@ -9,7 +9,8 @@ use granum_index::{Found, Index, Params, Query, Usage, Verify, View};
 use granum_model::filter::Bounds;
 use granum_model::{Condition, Dense, DocId, Filter, Vector};
 
-use super::{Built, Command, Let, Setting, rows};
+use super::setting::Setting;
+use super::{Built, Command, Let, rows};
 use crate::npy::Npy;
 
 /// A hit within this of the k-th exact score is one of the k nearest.

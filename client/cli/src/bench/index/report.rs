@@ -4,8 +4,9 @@ use serde_json::json;
 
 use super::cold::Cold;
 use super::measure::Measured;
+use super::setting::Setting;
 use super::writing::Beside;
-use super::{Built, Command, Setting};
+use super::{Built, Command};
 use crate::output::grouped;
 use crate::table::Table;
 

@@ -9,7 +9,8 @@ use granum_index::{Index, Inline, MergePolicy, SegmentId};
 
 use super::measure::Questions;
 use super::rows::{self, Base};
-use super::{Built, Command, Setting};
+use super::setting::Setting;
+use super::{Built, Command};
 
 /// Rows a seal: several seals and at least one merge fit into a few seconds.
 const SEAL_ROWS: u64 = 2000;
