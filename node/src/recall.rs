@@ -72,9 +72,27 @@ struct Answer {
     view: View,
     index: Weak<Index>,
     query: Query,
+    walked: bool,
     hits: Vec<RowHit>,
     /// Dropped if it still waits then.
     until: Instant,
+}
+
+/// What a check has shown.
+struct Lesson {
+    index: Weak<Index>,
+    query: Query,
+    walked: bool,
+    checked: Checked,
+}
+
+impl Lesson {
+    /// Tells the index, if it is still there.
+    fn teach(&self) {
+        if let Some(index) = self.index.upgrade() {
+            index.learn(&self.query, self.walked, &self.checked);
+        }
+    }
 }
 
 /// A moving mean: of all values while they are few, then with a constant weight on the newest.
@@ -137,6 +155,7 @@ impl RecallChecks {
             view: pinned.view.clone(),
             index: pinned.index.clone(),
             query: query.clone(),
+            walked: found.walked,
             hits: found.hits.clone(),
             until: now + WAIT_MAX,
         });
@@ -166,11 +185,15 @@ impl RecallChecks {
             let this = self.clone();
             let checked = self.worker.run(Instant::now() + CHECK_MAX, move || {
                 process::yield_to_others();
-                this.check(&answer);
+                this.check(answer)
             });
-            if let Err(error) = checked.await {
-                tracing::warn!(%error, "a recall check was not made");
-                self.rest(Instant::now(), CHECK_MAX * REST_SHARE);
+            match checked.await {
+                // Here, because who yields to others should hold no lock that they wait for.
+                Ok(lesson) => lesson.iter().for_each(Lesson::teach),
+                Err(error) => {
+                    tracing::warn!(%error, "a recall check was not made");
+                    self.rest(Instant::now(), CHECK_MAX * REST_SHARE);
+                }
             }
         }
         self.desk().waiting = None;
@@ -188,17 +211,22 @@ impl RecallChecks {
         Some(answer)
     }
 
-    fn check(&self, answer: &Answer) {
+    /// What is to be learned of the answer, if it could be checked.
+    fn check(&self, answer: Answer) -> Option<Lesson> {
         let begun = Instant::now();
         let stop = || self.stop.is_cancelled() || begun.elapsed() >= CHECK_MAX;
         let checked = answer.view.check(&answer.query, &answer.hits, &stop);
         let took = begun.elapsed();
-        if let (Ok(checked), Some(index)) = (&checked, answer.index.upgrade()) {
-            index.learn(&answer.query, checked);
-        }
+        let lesson = checked.as_ref().ok().map(|checked| Lesson {
+            index: answer.index.clone(),
+            query: answer.query.clone(),
+            walked: answer.walked,
+            checked: *checked,
+        });
         let read_bytes = checked.as_ref().map_or(0, |checked| checked.usage.bytes_read);
         self.record(answer.shard, &answer.query.using, checked);
         self.rest(begun + took, rest(took, read_bytes));
+        lesson
     }
 
     fn record(&self, shard: u64, vector: &str, checked: Result<Checked, SearchError>) {

@@ -109,4 +109,6 @@ pub struct Found {
     /// Hits, scores and order are exact but with this probability, over the choice of the codes' rotation; 0: every row that
     /// may be a hit was scored in full. `None`: that is not certified, as of walks, and of Manhattan, whose codes have no bound.
     pub delta: Option<f64>,
+    /// A graph was walked: rows were left out unseen.
+    pub walked: bool,
 }

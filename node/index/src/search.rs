@@ -3,8 +3,9 @@
 //! Documents in memory are scored at once ([`memory`]). A segment names candidates by codes ([`named`]), each with the interval that its
 //! score lies in, or, where it has no codes or the query asks for `exact`, scores all its rows. When all parts have spoken,
 //! the rows that the query wants proved are read, across segments, so that what one part has found spares another its
-//! reads, and its candidates too: what certainly scores less than k others is not named. Dead rows fall out before their ids are read. A filter first becomes the set of rows that pass; where that set is
-//! not known and dear to find, rows are scored first and the filter is evaluated best-first ([`filtered`]).
+//! reads, and codes name nothing that certainly scores less than k others. Dead rows fall out before their ids are read. A
+//! filter first becomes the set of rows that pass; where that set is not known and dear to find, rows are scored first and
+//! the filter is evaluated best-first ([`filtered`]).
 
 mod certificate;
 pub(crate) mod check;
@@ -64,10 +65,10 @@ pub(crate) fn search(view: &View, queries: &[Query], stop: &dyn Fn() -> bool) ->
     for together in alike.flat_map(|alike| alike.chunks(TOGETHER)) {
         let searches = together.iter().map(|query| Search::new(view, query, stop));
         let mut searches = searches.collect::<Result<Vec<_>, _>>()?;
-        // The largest first: what it has spares the others most. Documents in memory last, which are scored at once.
+        // What one part has spares those after it: documents in memory first, whose scores are known at once, then the largest segment.
         let mut parts: Vec<(u32, Part<'_>)> = view.parts().collect();
         parts.sort_by_key(|(_, part)| match part {
-            Part::Memory(_) => u32::MAX,
+            Part::Memory(_) => 0,
             Part::Disk(live) => u32::MAX - live.segment.rows,
         });
         for (number, part) in parts {
@@ -130,6 +131,7 @@ impl<'a> Search<'a> {
         };
         let field = view.schema().vector(&query.using).ok_or_else(unknown)?;
         let filter = Compiled::new(&query.filter)?;
+        let target_recall = query.params.target_recall.unwrap_or(view.target_recall);
         Ok(Search {
             query,
             field,
@@ -140,8 +142,8 @@ impl<'a> Search<'a> {
             named: Vec::new(),
             lower: KthBest::new(query.k + usize::from(query.exclude.is_some())),
             documents: view.documents(),
-            target_recall: query.params.target_recall.unwrap_or(view.target_recall),
-            widening: view.widening(&query.using),
+            target_recall,
+            widening: view.widening(&query.using, target_recall),
             certificate: Certificate::new(view, query, field),
             usage: Usage::default(),
         })
@@ -232,6 +234,7 @@ impl Search<'_> {
             hits,
             usage: self.usage,
             delta: self.certificate.delta(),
+            walked: self.certificate.has_walked(),
         })
     }
 }

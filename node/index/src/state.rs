@@ -31,8 +31,8 @@ pub(crate) struct State {
     pub sealed_schema: Arc<Schema>,
     /// Rows that merges have moved, until the caller's table of places is up to date.
     pub forwards: Vec<Forward>,
-    /// What was learned of walks, by vector; not kept on disk.
-    pub widenings: Arc<BTreeMap<String, Widening>>,
+    /// What was learned of walks, by vector and wanted recall in thousandths; not kept on disk.
+    pub widenings: Arc<BTreeMap<String, BTreeMap<u16, Widening>>>,
     /// Parts and merges published: what was prepared before one of them was published may not be published after it.
     pub seals: u64,
     pub merges: u64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use granum_model::{DocId, Filter, PayloadField, Vector};
 
-use crate::coarse::Widening;
+use crate::coarse::{Widening, permille};
 use crate::document::{Document, Place};
 use crate::error::{ReadError, SearchError};
 use crate::filter::{Compiled, unindexed};
@@ -264,9 +264,12 @@ impl View {
         })
     }
 
-    /// What was learned of walks for this vector.
-    pub(crate) fn widening(&self, vector: &str) -> Widening {
-        self.state.widenings.get(vector).copied().unwrap_or_default()
+    /// What was learned of walks for this vector and recall.
+    pub(crate) fn widening(&self, vector: &str, recall: f32) -> Widening {
+        let learned = self.state.widenings.get(vector);
+        learned
+            .and_then(|of| of.get(&permille(recall)).copied())
+            .unwrap_or_default()
     }
 
     pub(crate) fn schema(&self) -> &granum_model::Schema {

@@ -1,6 +1,6 @@
 //! Which answers are drawn, how long they wait, and what comes of them; time is an argument.
 
-use granum_index::{Document, Index, Options, Params};
+use granum_index::{Document, Inline, Options, Params, SegmentId};
 use granum_model::{Dense, Distance, DocId, Filter, Fine, Schema, Vector, VectorField};
 use granum_proto::internal::Epoch;
 
@@ -74,6 +74,65 @@ impl Line {
     }
 }
 
+#[test]
+fn what_a_walk_missed_widens_later_ones() {
+    const DOCUMENTS: u64 = 5_200;
+    let field = VectorField::new("v", VectorKind::Dense { dimension: 8 }, Distance::Euclid, Fine::F32);
+    let schema = Schema {
+        vectors: vec![field],
+        ..Schema::default()
+    };
+    let vector = |number: u64| {
+        let value = |at: u64| xxh3_64(&(number * 8 + at).to_le_bytes()) as f32 / u64::MAX as f32;
+        Vector::Dense(Dense::F32((0..8).map(value).collect()))
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let index = Index::open(directory.path(), schema.clone(), Options::default(), &[]).unwrap();
+    for number in 0..DOCUMENTS {
+        let document = Document {
+            id: DocId::Number(number),
+            version: number + 1,
+            payload: Arc::from(&b"{}"[..]),
+            vectors: vec![("v".into(), vector(number))],
+        };
+        index.insert(document, None).unwrap();
+    }
+    index.publish(index.build(&index.freeze(SegmentId(1))).unwrap());
+    index.derive(&Inline).unwrap();
+    let index = Arc::new(index);
+    let query = Query {
+        using: "v".into(),
+        vector: vector(DOCUMENTS),
+        filter: Filter::default(),
+        k: 10,
+        threshold: None,
+        exclude: None,
+        params: Params::default(),
+    };
+    let ask = || {
+        let found = index.view().search(std::slice::from_ref(&query), &|| false);
+        found.unwrap().remove(0)
+    };
+    let mut answer = ask();
+    assert!(answer.walked);
+    answer.hits.truncate(2);
+    let pinned = Pinned {
+        view: index.view(),
+        index: Arc::downgrade(&index),
+        documents: None,
+        applied_index: 1,
+        sequence: DOCUMENTS,
+        epoch: Epoch::default(),
+        schema: Arc::new(schema),
+    };
+    let (checks, now) = (checks(1), Instant::now());
+    checks.answered(now, SHARD, &pinned, &query, &answer);
+    let lesson = checks.check(checks.take(now, true).unwrap()).unwrap();
+    lesson.teach();
+    let after = ask().usage.rows_scored;
+    assert!(after > answer.usage.rows_scored, "{after}, {:?}", answer.usage);
+}
+
 fn checks(every: u64) -> Arc<RecallChecks> {
     RecallChecks::new(every, CancellationToken::new()).unwrap()
 }
@@ -84,7 +143,7 @@ fn what_answers_missed_is_the_recall_and_writes_since_are_not() {
     for found in [10, 5, 0] {
         let (query, answer) = line.answer(10, found);
         checks.answered(now, SHARD, &line.pinned, &query, &answer);
-        checks.check(&checks.take(now, true).expect("it was drawn"));
+        checks.check(checks.take(now, true).expect("it was drawn"));
         now += DRAW_INTERVAL * 100;
     }
     let recall = ShardRecall {
@@ -150,7 +209,7 @@ fn a_check_that_is_stopped_is_dropped() {
     let (query, answer) = line.answer(1, 1);
     checks.answered(now, SHARD, &line.pinned, &query, &answer);
     checks.stop.cancel();
-    checks.check(&checks.take(now, true).unwrap());
+    assert!(checks.check(checks.take(now, true).unwrap()).is_none());
     assert_eq!(checks.counts(), (0, 1));
     assert_eq!(checks.recalls(|_| true), []);
 }

@@ -66,7 +66,7 @@ pub struct Command {
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "ef")]
     target_recall: Vec<f32>,
     /// Before each line of --target-recall, so many answers are asked again exactly and learned from, as nodes do when they are idle
-    #[arg(long, value_name = "ANSWERS", default_value_t = 0, requires = "target_recall")]
+    #[arg(long, value_name = "ANSWERS", default_value_t = 0, requires = "target_recall", conflicts_with_all = ["cold", "writing"])]
     checks: u32,
     /// Which candidates are read from disk
     #[arg(long, value_enum, default_value_t = Proof::All)]

@@ -44,7 +44,7 @@ pub(crate) use codes::Codes;
 pub(crate) use graph::Graph;
 use loaded::Loaded;
 pub(crate) use places::Places;
-pub(crate) use recall::Widening;
+pub(crate) use recall::{Widening, permille};
 
 /// What was derived from one vector file. Invariant: both files fit it.
 pub(crate) struct Coarse {

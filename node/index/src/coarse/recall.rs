@@ -88,7 +88,7 @@ impl Curve {
 }
 
 /// How many times as wide as a curve says walks are for a wanted recall, because people's queries are harder than rows.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Widening(f32);
 
 impl Widening {
@@ -97,7 +97,7 @@ impl Widening {
     /// Queries that still lack hits in walks so wide are of another kind than the rows.
     const MAX: f32 = 32.0;
     /// How fast it follows: an answer that lacks one more hit in ten than it may makes it a tenth larger. At a wanted recall of 0.98
-    /// it settles within about a hundred answers, and wavers by a quarter.
+    /// it takes some hundred answers, and wavers by a quarter.
     const GAIN: f64 = 1.0;
 
     /// Takes in that an answer of which a recall of `wanted` was asked had `found` of the `of` best. It stands still where that is the
@@ -118,6 +118,11 @@ impl Default for Widening {
     fn default() -> Widening {
         Widening(Self::MIN)
     }
+}
+
+/// A recall by which what is learned is told apart: so few that clients can't make them many.
+pub(crate) fn permille(recall: f32) -> u16 {
+    (recall * 1000.0).round() as u16
 }
 
 /// Exact scores of the K best but for the row itself: by a walk so wide, or by a scan.

@@ -196,7 +196,7 @@ impl Coarse {
             candidates.clear();
             candidates.extend(walker.best().filter(|(_, place)| admits(*place)));
             let met = candidates.len();
-            let mut floor = estimator.inward(floor) - reach;
+            let mut floor = (estimator.inward(floor) - reach).next_down();
             if let Some((kth, _)) = k.checked_sub(1).and_then(|last| candidates.get(last)) {
                 floor = floor.max(kth - 2.0 * reach);
             }

@@ -25,6 +25,7 @@ pub(super) struct Certificate {
     deviations: f32,
     /// `None`: nothing.
     delta: Option<f64>,
+    has_walked: bool,
 }
 
 impl Certificate {
@@ -42,6 +43,7 @@ impl Certificate {
                 false => DEVIATIONS,
             },
             delta: has_bounds.then_some(0.0),
+            has_walked: false,
         }
     }
 
@@ -63,6 +65,12 @@ impl Certificate {
     /// Rows were left out unseen.
     pub fn walked(&mut self) {
         self.delta = None;
+        self.has_walked = true;
+    }
+
+    /// See [`Found::walked`](crate::query::Found::walked).
+    pub fn has_walked(&self) -> bool {
+        self.has_walked
     }
 
     /// See [`Found::delta`](crate::query::Found::delta).

@@ -201,7 +201,8 @@ impl<'a> Bench<'a> {
     fn learn(&self, query: &Query) -> anyhow::Result<()> {
         let view = self.index.view();
         let found = view.search(std::slice::from_ref(query), &|| false)?.remove(0);
-        self.index.learn(query, &view.check(query, &found.hits, &|| false)?);
+        self.index
+            .learn(query, found.walked, &view.check(query, &found.hits, &|| false)?);
         Ok(())
     }
 
