@@ -93,7 +93,7 @@ pub const SETTINGS: &[Setting] = &[
         "seal_quiet_ms",
         "MILLISECONDS",
         "5000",
-        "After so long without a write, 1,000 unsealed documents of a shard or more make a segment; 0: however long",
+        "After so long without a write, 1,000 unsealed writes of a shard or more make a segment; 0: however long",
     ),
     setting(
         "merge_threads",

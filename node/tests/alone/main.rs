@@ -1,6 +1,7 @@
 //! What does a node do and say by itself? One real node, one shard, no coordinator.
 
 mod merging;
+mod quiet;
 mod recall;
 #[path = "../shared/mod.rs"]
 mod shared;
