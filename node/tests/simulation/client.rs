@@ -25,9 +25,9 @@ use crate::world::{EPOCH, World};
 const TRY: Duration = Duration::from_millis(700);
 /// Most tries of one write before it is left open, while there are faults.
 const TRIES_MAX: u64 = 6;
-/// The same once all has healed. A leader that misses the answers of both followers, which is rare but is no fault, asks them again
-/// after five seconds.
-const TRIES_HEALED_MAX: u64 = 20;
+/// How long one is tried once all has healed. A leader that misses the answers of both followers, which is rare but is no fault, asks
+/// them again after five seconds, and refuses writes at once when it has missed them for longer than an election takes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One client.
 pub struct Client {
@@ -39,7 +39,8 @@ pub struct Client {
     /// Highest sequence seen.
     token: u64,
     requests: u64,
-    tries_max: u64,
+    /// How long a write is tried, however often.
+    patience: Duration,
 }
 
 impl Client {
@@ -47,7 +48,7 @@ impl Client {
     pub fn new(world: &Arc<World>, number: u64) -> Client {
         Client {
             number,
-            tries_max: TRIES_MAX,
+            patience: Duration::ZERO,
             world: world.clone(),
             dice: Dice::new(world.seed, 0xC11E + number),
             leader: 0,
@@ -59,7 +60,7 @@ impl Client {
     /// One that asks a healed cluster, and does not give up soon.
     pub fn after_healing(world: &Arc<World>, number: u64) -> Client {
         Client {
-            tries_max: TRIES_HEALED_MAX,
+            patience: PATIENCE,
             ..Client::new(world, number)
         }
     }
@@ -122,9 +123,10 @@ impl Client {
         self.world.remember_write(write);
     }
 
-    /// Tries a write until it is answered, refused for good, or has been tried as often as this client does.
+    /// Tries a write until it is answered, refused for good, or has been tried as often and as long as this client does.
     pub async fn carry_out(&mut self, mut write: Write) -> Write {
-        for _ in 0..self.tries_max {
+        let (begun, before) = (tokio::time::Instant::now(), write.tries);
+        while write.tries - before < TRIES_MAX || begun.elapsed() < self.patience {
             let node = self.target();
             write.tries += 1;
             match self.try_write(&write, node).await {
