@@ -21,8 +21,9 @@ use crate::view::{Part, View};
 
 /// A walk keeps at least this many more than are wanted.
 const EF_MARGIN: usize = 2;
-/// Where there are no more documents than these (or, under a filter, no more rows of a segment pass), and the query does not say how
-/// wide a walk should be, their codes are scanned: it takes as long as two or three walks, and nothing is missed but by the bound (docs/decisions/0002-coarse-tier.md, 12 and 19).
+/// Where there are no more documents than these (under a filter: no more rows of the segment pass), and the query does not
+/// say how wide a walk should be, their codes are scanned: it takes as long as two or three walks, and nothing is missed but
+/// by the bound (docs/decisions/0002-coarse-tier.md, 12 and 19).
 const SMALL_ROWS: u64 = 5_000;
 /// Where fewer rows pass, a walk over those only finds less the wider it is made: the links of links of a place, a thousand,
 /// hold too few that pass.
