@@ -111,7 +111,7 @@ pub const SETTINGS: &[Setting] = &[
         "recall_check_every",
         "SEARCHES",
         "1000",
-        "One dense search of so many is asked again, exactly, when the node is idle, for granum_recall_at_k; at most one a second; 0: none",
+        "One dense search of so many is asked again, exactly, when the node is idle, for granum_recall_at_k and to widen walks that find too little; at most one a second; 0: none",
     ),
     setting(
         "worker_threads",

@@ -60,21 +60,21 @@ pub(crate) struct Search<'a> {
 
 /// Answers queries, one [`Found`] each, in their order. Neighbours that ask the same vector go through the parts together.
 pub(crate) fn search(view: &View, queries: &[Query], stop: &dyn Fn() -> bool) -> Result<Vec<Found>, SearchError> {
+    // What one part has spares those after it: documents in memory first, whose scores are known at once, then the largest segment.
+    let mut parts: Vec<(u32, Part<'_>)> = view.parts().collect();
+    parts.sort_by_key(|(_, part)| match part {
+        Part::Memory(_) => 0,
+        Part::Disk(live) => u32::MAX - live.segment.rows,
+    });
     let mut found = Vec::with_capacity(queries.len());
     let alike = queries.chunk_by(|left, right| left.using == right.using);
     for together in alike.flat_map(|alike| alike.chunks(TOGETHER)) {
         let searches = together.iter().map(|query| Search::new(view, query, stop));
         let mut searches = searches.collect::<Result<Vec<_>, _>>()?;
-        // What one part has spares those after it: documents in memory first, whose scores are known at once, then the largest segment.
-        let mut parts: Vec<(u32, Part<'_>)> = view.parts().collect();
-        parts.sort_by_key(|(_, part)| match part {
-            Part::Memory(_) => 0,
-            Part::Disk(live) => u32::MAX - live.segment.rows,
-        });
-        for (number, part) in parts {
-            match part {
-                Part::Memory(recent) => memory::search(&mut searches, number, recent)?,
-                Part::Disk(live) => disk(&mut searches, number, live)?,
+        for (number, part) in &parts {
+            match *part {
+                Part::Memory(recent) => memory::search(&mut searches, *number, recent)?,
+                Part::Disk(live) => disk(&mut searches, *number, live)?,
             }
         }
         for search in searches {

@@ -96,9 +96,9 @@ impl TopK {
     }
 }
 
-/// A score, ordered.
+/// A score, ordered; what is no number has its place, too.
 #[derive(Clone, Copy, PartialEq)]
-struct Ordered(f32);
+pub(crate) struct Ordered(pub f32);
 
 impl Eq for Ordered {}
 
@@ -231,6 +231,20 @@ mod tests {
         assert!(!best.admits(f32::MAX));
         best.push(candidate(1.0, 1));
         assert!(best.into_ranked().is_empty());
+    }
+
+    #[test]
+    fn the_kth_best_is_known_once_there_are_k() {
+        let mut best = KthBest::new(3);
+        let worst = [1.0, f32::NEG_INFINITY, 5.0, 0.5, 0.25, 5.0, 2.0].map(|score| {
+            best.push(score);
+            best.worst()
+        });
+        let none = f32::NEG_INFINITY;
+        assert_eq!(worst, [none, none, none, 0.5, 0.5, 1.0, 2.0]);
+        let mut best = KthBest::new(0);
+        best.push(1.0);
+        assert_eq!(best.worst(), none, "the best of none bounds nothing");
     }
 
     #[test]

@@ -9,66 +9,80 @@ use super::*;
 const SHARD: u64 = 7;
 const DOCUMENTS: u64 = 20;
 
-/// Documents on a line, in memory.
-struct Line {
-    pinned: Pinned,
+/// Documents, in memory.
+struct Made {
+    index: Arc<Index>,
+    schema: Arc<Schema>,
+    vector: fn(u64) -> Vector,
     _directory: tempfile::TempDir,
 }
 
+/// On a line.
 fn place(number: u64) -> Vector {
     Vector::Dense(Dense::F32(vec![number as f32]))
 }
 
-impl Line {
-    fn new() -> Line {
-        let field = VectorField::new("v", VectorKind::Dense { dimension: 1 }, Distance::Euclid, Fine::F32);
+/// Anywhere in a cube.
+fn anywhere(number: u64) -> Vector {
+    let value = |at: u64| xxh3_64(&(number * 8 + at).to_le_bytes()) as f32 / u64::MAX as f32;
+    Vector::Dense(Dense::F32((0..8).map(value).collect()))
+}
+
+impl Made {
+    fn line() -> Made {
+        Made::of(DOCUMENTS, 1, place)
+    }
+
+    fn of(documents: u64, dimension: u32, vector: fn(u64) -> Vector) -> Made {
+        let field = VectorField::new("v", VectorKind::Dense { dimension }, Distance::Euclid, Fine::F32);
         let schema = Schema {
             vectors: vec![field],
             ..Schema::default()
         };
         let directory = tempfile::tempdir().unwrap();
         let index = Index::open(directory.path(), schema.clone(), Options::default(), &[]).unwrap();
-        for number in 0..DOCUMENTS {
+        for number in 0..documents {
             let document = Document {
                 id: DocId::Number(number),
                 version: number + 1,
                 payload: Arc::from(&b"{}"[..]),
-                vectors: vec![("v".into(), place(number))],
+                vectors: vec![("v".into(), vector(number))],
             };
             index.insert(document, None).unwrap();
         }
-        let pinned = Pinned {
-            view: index.view(),
-            index: Weak::new(),
-            documents: None,
-            applied_index: 1,
-            sequence: DOCUMENTS,
-            epoch: Epoch::default(),
+        Made {
+            index: Arc::new(index),
             schema: Arc::new(schema),
-        };
-        Line {
-            pinned,
+            vector,
             _directory: directory,
         }
     }
 
-    /// A query for the first `k`, and an answer that found only some of them.
+    fn pinned(&self) -> Pinned {
+        Pinned {
+            view: self.index.view(),
+            index: Arc::downgrade(&self.index),
+            documents: None,
+            applied_index: 1,
+            sequence: 1,
+            epoch: Epoch::default(),
+            schema: self.schema.clone(),
+        }
+    }
+
+    /// A query for the `k` nearest to the first, and an answer that found only some of them.
     fn answer(&self, k: usize, found: usize) -> (Query, Found) {
         let query = Query {
             using: "v".into(),
-            vector: place(0),
+            vector: (self.vector)(0),
             filter: Filter::default(),
             k,
             threshold: None,
             exclude: None,
             params: Params::default(),
         };
-        let mut answer = self
-            .pinned
-            .view
-            .search(std::slice::from_ref(&query), &|| false)
-            .unwrap();
-        let mut answer = answer.remove(0);
+        let answers = self.index.view().search(std::slice::from_ref(&query), &|| false);
+        let mut answer = answers.unwrap().remove(0);
         answer.hits.truncate(found);
         (query, answer)
     }
@@ -76,61 +90,19 @@ impl Line {
 
 #[test]
 fn what_a_walk_missed_widens_later_ones() {
-    const DOCUMENTS: u64 = 5_200;
-    let field = VectorField::new("v", VectorKind::Dense { dimension: 8 }, Distance::Euclid, Fine::F32);
-    let schema = Schema {
-        vectors: vec![field],
-        ..Schema::default()
-    };
-    let vector = |number: u64| {
-        let value = |at: u64| xxh3_64(&(number * 8 + at).to_le_bytes()) as f32 / u64::MAX as f32;
-        Vector::Dense(Dense::F32((0..8).map(value).collect()))
-    };
-    let directory = tempfile::tempdir().unwrap();
-    let index = Index::open(directory.path(), schema.clone(), Options::default(), &[]).unwrap();
-    for number in 0..DOCUMENTS {
-        let document = Document {
-            id: DocId::Number(number),
-            version: number + 1,
-            payload: Arc::from(&b"{}"[..]),
-            vectors: vec![("v".into(), vector(number))],
-        };
-        index.insert(document, None).unwrap();
-    }
-    index.publish(index.build(&index.freeze(SegmentId(1))).unwrap());
-    index.derive(&Inline).unwrap();
-    let index = Arc::new(index);
-    let query = Query {
-        using: "v".into(),
-        vector: vector(DOCUMENTS),
-        filter: Filter::default(),
-        k: 10,
-        threshold: None,
-        exclude: None,
-        params: Params::default(),
-    };
-    let ask = || {
-        let found = index.view().search(std::slice::from_ref(&query), &|| false);
-        found.unwrap().remove(0)
-    };
-    let mut answer = ask();
-    assert!(answer.walked);
-    answer.hits.truncate(2);
-    let pinned = Pinned {
-        view: index.view(),
-        index: Arc::downgrade(&index),
-        documents: None,
-        applied_index: 1,
-        sequence: DOCUMENTS,
-        epoch: Epoch::default(),
-        schema: Arc::new(schema),
-    };
+    // More than are scanned.
+    let made = Made::of(5_200, 8, anywhere);
+    made.index
+        .publish(made.index.build(&made.index.freeze(SegmentId(1))).unwrap());
+    made.index.derive(&Inline).unwrap();
     let (checks, now) = (checks(1), Instant::now());
-    checks.answered(now, SHARD, &pinned, &query, &answer);
-    let lesson = checks.check(checks.take(now, true).unwrap()).unwrap();
-    lesson.teach();
-    let after = ask().usage.rows_scored;
-    assert!(after > answer.usage.rows_scored, "{after}, {:?}", answer.usage);
+    let (query, answer) = made.answer(10, 2);
+    assert!(answer.walked);
+    checks.answered(now, SHARD, &made.pinned(), &query, &answer);
+    checks.check(checks.take(now, true).unwrap()).unwrap().teach();
+    let (_, after) = made.answer(10, 10);
+    let (before, after) = (answer.usage.rows_scored, after.usage.rows_scored);
+    assert!(after > before, "{before}, {after}");
 }
 
 fn checks(every: u64) -> Arc<RecallChecks> {
@@ -139,10 +111,11 @@ fn checks(every: u64) -> Arc<RecallChecks> {
 
 #[test]
 fn what_answers_missed_is_the_recall_and_writes_since_are_not() {
-    let (line, checks, mut now) = (Line::new(), checks(1), Instant::now());
+    let (line, checks, mut now) = (Made::line(), checks(1), Instant::now());
+    let pinned = line.pinned();
     for found in [10, 5, 0] {
         let (query, answer) = line.answer(10, found);
-        checks.answered(now, SHARD, &line.pinned, &query, &answer);
+        checks.answered(now, SHARD, &pinned, &query, &answer);
         checks.check(checks.take(now, true).expect("it was drawn"));
         now += DRAW_INTERVAL * 100;
     }
@@ -159,9 +132,10 @@ fn what_answers_missed_is_the_recall_and_writes_since_are_not() {
 
 #[test]
 fn one_answer_waits_and_not_for_long() {
-    let (line, checks, start) = (Line::new(), checks(1), Instant::now());
+    let (line, checks, start) = (Made::line(), checks(1), Instant::now());
+    let pinned = line.pinned();
     let (query, answer) = line.answer(1, 1);
-    let draw = |now| checks.answered(now, SHARD, &line.pinned, &query, &answer);
+    let draw = |now| checks.answered(now, SHARD, &pinned, &query, &answer);
     let at = |millis| start + Duration::from_millis(millis);
     draw(at(0));
     draw(at(2_000));
@@ -184,13 +158,14 @@ fn one_answer_waits_and_not_for_long() {
 
 #[test]
 fn only_searches_that_may_miss_are_drawn_and_as_many_as_was_set() {
-    let (line, now) = (Line::new(), Instant::now());
+    let (line, now) = (Made::line(), Instant::now());
+    let pinned = line.pinned();
     let (query, answer) = line.answer(1, 1);
     let draws = |every, query: &Query| {
         let checks = checks(every);
         let drawn = (0..10_000).filter(|_| {
             *checks.desk() = Desk::default();
-            checks.answered(now, SHARD, &line.pinned, query, &answer);
+            checks.answered(now, SHARD, &pinned, query, &answer);
             checks.desk().waiting.is_some()
         });
         drawn.count()
@@ -205,9 +180,10 @@ fn only_searches_that_may_miss_are_drawn_and_as_many_as_was_set() {
 
 #[test]
 fn a_check_that_is_stopped_is_dropped() {
-    let (line, checks, now) = (Line::new(), checks(1), Instant::now());
+    let (line, checks, now) = (Made::line(), checks(1), Instant::now());
+    let pinned = line.pinned();
     let (query, answer) = line.answer(1, 1);
-    checks.answered(now, SHARD, &line.pinned, &query, &answer);
+    checks.answered(now, SHARD, &pinned, &query, &answer);
     checks.stop.cancel();
     assert!(checks.check(checks.take(now, true).unwrap()).is_none());
     assert_eq!(checks.counts(), (0, 1));

@@ -10,6 +10,8 @@ use std::collections::BinaryHeap;
 
 use granum_model::ScoreInterval;
 
+use crate::top_k::Ordered;
+
 /// An item, and where its score lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim<T> {
@@ -84,13 +86,13 @@ pub(crate) fn members<T, E>(
     by_estimate(claims);
     let within = k.min(claims.len());
     let (best, rest) = claims.split_at_mut(within);
-    let lower = |claim: &Claim<T>| Reverse(OrderedScore(claim.interval.lower()));
-    let mut boundary: BinaryHeap<(Reverse<OrderedScore>, usize)> =
+    let lower = |claim: &Claim<T>| Reverse(Ordered(claim.interval.lower()));
+    let mut boundary: BinaryHeap<(Reverse<Ordered>, usize)> =
         best.iter().enumerate().map(|(at, claim)| (lower(claim), at)).collect();
     for challenger in rest {
-        while let Some((Reverse(OrderedScore(least)), at)) = boundary.peek().copied() {
+        while let Some((Reverse(Ordered(least)), at)) = boundary.peek().copied() {
             // In the order of the heap, which knows where NaN stands: scores of damaged rows are exchanged once at most.
-            if OrderedScore(challenger.interval.upper()) <= OrderedScore(least) {
+            if Ordered(challenger.interval.upper()) <= Ordered(least) {
                 break;
             }
             if !best[at].is_proved {
@@ -131,23 +133,6 @@ pub(crate) fn in_order<T, E>(
         floor = take(&claim.item, claim.interval.estimate)?;
     }
     Ok(())
-}
-
-#[derive(Clone, Copy, PartialEq)]
-struct OrderedScore(f32);
-
-impl Eq for OrderedScore {}
-
-impl Ord for OrderedScore {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl PartialOrd for OrderedScore {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 #[cfg(test)]
