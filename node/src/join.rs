@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use granum_model::ids::REGISTER;
+use granum_model::ids::{REGISTER, register_voters};
 use granum_proto::internal::register_client::RegisterClient;
 use granum_proto::internal::{Compare, HelloRequest, HelloResponse, NodeRecord, Put, Swap, SwapResult};
 use granum_proto::limits::MESSAGE_OUT_BYTES_MAX;
@@ -166,7 +166,7 @@ impl Joining {
             return Ok(());
         }
         if self.is_first().await {
-            let voters = found::founding_voters(self.bootstrap.len());
+            let voters = register_voters(self.bootstrap.len());
             self.found_with(&self.bootstrap, voters).await?;
             return Ok(());
         }

@@ -38,8 +38,10 @@ fn shard(shard: &Shard, reports: &Reports) -> v1::ShardInfo {
     };
     let replacing = shard.replacing();
     v1::ShardInfo {
-        joining: replacing.map(|(joining, _)| replica(&joining)),
-        leaving: replacing.map_or(0, |(_, leaving)| leaving.replica),
+        joining: replacing.map(|replacing| replica(&replacing.joining)),
+        leaving: replacing
+            .and_then(|replacing| replacing.leaving)
+            .map_or(0, |leaving| leaving.replica),
         diverged_at: compare::divergence(shard, reports).map_or(0, |divergence| divergence.index),
         id: shard.id.0,
         epoch: shard.epoch,

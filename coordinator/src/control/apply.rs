@@ -19,7 +19,7 @@ use tonic::{Response, Status};
 
 use super::plan::Step;
 use crate::context::new_request_id;
-use crate::map::{Collection, Shard, ShardMap, change};
+use crate::map::{Collection, Replacing, Shard, ShardMap, change};
 use crate::pool::failure_of;
 use crate::route::call::{Budget, Caller};
 
@@ -96,11 +96,11 @@ pub(crate) async fn apply(caller: &Caller, step: &Step) -> Result<(), Failure> {
             };
             on(caller, *node, async |mut client| client.replace_member(request).await).await
         }
-        Step::Promote(shard, node, joining, leaving) => {
+        Step::Promote(shard, node, Replacing { joining, leaving }) => {
             let request = ReplaceMemberRequest {
                 shard: shard.id.0,
                 joining: Some(*joining),
-                leaving: leaving.replica,
+                leaving: leaving.map_or(0, |leaving| leaving.replica),
                 promote: true,
             };
             on(caller, *node, async |mut client| client.replace_member(request).await).await
@@ -131,7 +131,7 @@ fn born_in(collection: &Collection) -> EnsureReplicaRequest {
 }
 
 /// A shard as the newest map has it, if it still does; the register's replicas, where no map has them yet, as they were seen.
-fn standing(map: &ShardMap, seen: &Arc<Shard>) -> Option<Arc<Shard>> {
+pub(super) fn standing(map: &ShardMap, seen: &Arc<Shard>) -> Option<Arc<Shard>> {
     match seen.id {
         REGISTER => Some(map.register.as_ref().unwrap_or(seen).clone()),
         id => map.shard(id).cloned(),

@@ -23,8 +23,7 @@ pub(crate) struct Divergence {
 
 /// Whether replicas of the shard, those that answer, differ; the newest seal tells that at least two of them speak of.
 pub(crate) fn divergence(shard: &Shard, reports: &Reports) -> Option<Divergence> {
-    let joining = shard.replacing().map(|(joining, _)| joining);
-    let members = shard.record.replicas.iter().copied().chain(joining);
+    let members = shard.record.replicas.iter().copied().chain(shard.joining());
     // By entry of the log, then by what is said of it: documents and digest.
     let mut said: BTreeMap<u64, BTreeMap<(u64, u64), Vec<ReplicaId>>> = BTreeMap::new();
     for member in members {

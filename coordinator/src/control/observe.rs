@@ -61,7 +61,7 @@ impl Reports {
     /// Who leads a shard: the replica that says so in the highest term, and its report. One that takes another's place may,
     /// from its promotion on.
     pub fn leader(&self, shard: &Shard) -> Option<(NodeId, &ReplicaReport)> {
-        let joining = shard.replacing().map(|(joining, _)| NodeId(joining.node));
+        let joining = shard.joining().map(|joining| NodeId(joining.node));
         let reports = shard
             .nodes()
             .chain(joining)

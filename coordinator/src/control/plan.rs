@@ -16,7 +16,7 @@ use granum_proto::v1::collection_info::State;
 
 use super::observe::Reports;
 use super::replace;
-use crate::map::{Collection, Shard, ShardMap};
+use crate::map::{Collection, Replacing, Shard, ShardMap};
 
 /// Entries that a replica may lack when it gets a vote or the lead: it has them a moment later.
 pub(super) const LAG_ENTRIES_MAX: u64 = 64;
@@ -38,12 +38,12 @@ pub(crate) enum Step {
     AlterSchema(Arc<Collection>, Arc<Shard>),
     /// Let the collection be asked and written.
     Activate(Arc<Collection>),
-    /// Note that a replica is replaced by a new one, on this node.
-    BeginReplacing(Arc<Shard>, Member, NodeId),
+    /// Note that a replica is replaced by a new one, on this node; none: that one is to be added.
+    BeginReplacing(Arc<Shard>, Option<Member>, NodeId),
     /// Let a new replica learn; asked of the node that leads.
     AddLearner(Arc<Shard>, NodeId, Member),
-    /// Give a learner, the first, the vote of another; asked of the node that leads.
-    Promote(Arc<Shard>, NodeId, Member, Member),
+    /// Give a learner the vote of the replica that leaves, or one of its own; asked of the node that leads.
+    Promote(Arc<Shard>, NodeId, Replacing),
     /// Give the new replica its place in the map.
     EndReplacing(Arc<Shard>),
     /// Remove a replica that nobody wants from a node.
@@ -88,14 +88,13 @@ impl fmt::Display for Step {
             Step::NoteInitialized(shard) | Step::AlterSchema(_, shard) | Step::EndReplacing(shard) => {
                 write!(f, "{name} shard {}", shard.id)
             }
-            Step::BeginReplacing(shard, leaving, node) => {
-                write!(
-                    f,
-                    "{name} shard {} replica {} on node {node}",
-                    shard.id, leaving.replica
-                )
+            Step::BeginReplacing(shard, Some(Member { replica, .. }), node) => {
+                write!(f, "{name} shard {} replica {replica} on node {node}", shard.id)
             }
-            Step::AddLearner(shard, _, joining) | Step::Promote(shard, _, joining, _) => {
+            Step::BeginReplacing(shard, None, node) => {
+                write!(f, "{name} shard {} one more on node {node}", shard.id)
+            }
+            Step::AddLearner(shard, _, joining) | Step::Promote(shard, _, Replacing { joining, .. }) => {
                 write!(f, "{name} shard {} replica {}", shard.id, joining.replica)
             }
             Step::Drop(node, shard, replica) => write!(f, "{name} shard {shard} replica {replica} on node {node}"),
@@ -114,7 +113,8 @@ pub(crate) fn plan(map: &ShardMap, reports: &Reports) -> Vec<Step> {
         }
     }
     if let Some(register) = replace::register(map, reports) {
-        steps.extend(replace::replace(map, None, &register, reports));
+        let replace = replace::replace(map, None, &register, reports);
+        steps.extend(replace.or_else(|| replace::grow(map, &register, reports)));
     }
     drop_strays(map, reports, &mut steps);
     steps
@@ -193,7 +193,7 @@ fn leave_full_disk(shard: &Arc<Shard>, reports: &Reports) -> Option<Step> {
 
 /// Replicas that their nodes, which answer, don't have. One that is being replaced is not made again.
 fn ensure(collection: &Arc<Collection>, shard: &Arc<Shard>, reports: &Reports, steps: &mut Vec<Step>) {
-    let leaving = shard.replacing().map(|(_, leaving)| leaving);
+    let leaving = shard.replacing().and_then(|replacing| replacing.leaving);
     for member in &shard.record.replicas {
         let (node, replica) = (NodeId(member.node), ReplicaId(member.replica));
         if Some(*member) != leaving && reports.node(node).is_some() && !reports.has(node, shard.id, replica) {

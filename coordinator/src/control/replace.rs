@@ -5,6 +5,7 @@
 //! It is replaced by a new one, under a new id, on the emptiest node that has none of the shard; one that is damaged on its
 //! own node if there is no other, and the others are a majority without it: it goes before its successor comes. One replica of a
 //! shard at a time, and only while another leads: what is dropped is never the last that knows.
+//! The register *grows* likewise, by replicas that take nobody's place, where the cluster has become larger.
 //!
 //! Steps: note the replacement in the map · make the replica on its node (after dropping the damaged one, if it is there) ·
 //! add it as a learner · promote it when it has caught up · give it the place in the map. Each is due until a report or the
@@ -12,7 +13,7 @@
 
 use std::sync::Arc;
 
-use granum_model::ids::REGISTER;
+use granum_model::ids::{REGISTER, register_voters};
 use granum_model::{NodeId, ReplicaId};
 use granum_proto::internal::{Member, ReplicaReport, ShardRecord};
 
@@ -20,7 +21,7 @@ use super::compare;
 use super::observe::Reports;
 use super::plan::{LAG_ENTRIES_MAX, Step, candidates};
 use crate::map::range::HashRange;
-use crate::map::{Collection, Shard, ShardMap};
+use crate::map::{Collection, Replacing, Shard, ShardMap};
 
 /// The step that is due for a shard, if one is.
 pub(super) fn replace(
@@ -31,17 +32,43 @@ pub(super) fn replace(
 ) -> Option<Step> {
     let (led_on, leader) = reports.leader(shard)?;
     let lost = Lost::of(map, shard, reports);
-    match shard.replacing() {
-        None => {
-            let mut members = shard.record.replicas.iter();
-            let leaving = *members.find(|member| lost.has(member))?;
-            begin(&lost, leaving, (led_on, leader))
-        }
-        // What was to join is lost itself.
-        Some((joining, leaving)) if lost.has(&joining) => begin(&lost, leaving, (led_on, leader)),
-        Some((_, leaving)) if leader.replica == leaving.replica => hand_over(&lost, led_on),
-        Some((joining, leaving)) => go_on(collection, shard, (joining, leaving), reports, (led_on, leader)),
+    let Some(replacing) = shard.replacing() else {
+        let mut members = shard.record.replicas.iter();
+        let leaving = *members.find(|member| lost.has(member))?;
+        return begin(&lost, Some(leaving), (led_on, leader));
+    };
+    let Replacing { joining, leaving } = replacing;
+    let leads = |member: Member| leader.replica == member.replica;
+    if is_done(replacing, leader) {
+        return Some(Step::EndReplacing(shard.clone()));
     }
+    // What was to join is lost itself.
+    if lost.has(&joining) {
+        return begin(&lost, leaving, (led_on, leader));
+    }
+    if leaving.is_some_and(leads) {
+        return hand_over(&lost, led_on);
+    }
+    go_on(collection, shard, replacing, reports, (led_on, leader))
+}
+
+/// The step that brings the register to the number of voters that the cluster's nodes ask for, if it has fewer.
+///
+/// One at a time, and only if there are nodes for all that it lacks: an even number bears no more losses than one less. It
+/// does not begin while one of its replicas is not well. It never shrinks.
+pub(super) fn grow(map: &ShardMap, register: &Arc<Shard>, reports: &Reports) -> Option<Step> {
+    reports.leader(register)?;
+    let members = &register.record.replicas;
+    let staying = map.nodes.values().filter(|node| !node.draining).count();
+    let lacking = register_voters(staying).checked_sub(members.len())?;
+    let is_halfway = members.len().is_multiple_of(2);
+    let are_well = || members.iter().all(|member| is_well(register, member, reports));
+    if lacking == 0 || register.replacing().is_some() || !(is_halfway || are_well()) {
+        return None;
+    }
+    let free: Vec<NodeId> = free(map, register, reports).collect();
+    let node = emptiest(map, free.iter().copied()).filter(|_| free.len() >= lacking)?;
+    Some(Step::BeginReplacing(register.clone(), None, node))
 }
 
 /// The register's replicas: as the map has them, or else as its leader says.
@@ -95,14 +122,40 @@ impl<'a> Lost<'a> {
     }
 }
 
+/// Whether the joining replica has its vote, and who was to leave is no member any more.
+fn is_done(replacing: Replacing, leader: &ReplicaReport) -> bool {
+    let is_member = |leaving: Member| leader.members.iter().any(|member| member.replica == leaving.replica);
+    leader.voters.contains(&replacing.joining.replica) && !replacing.leaving.is_some_and(is_member)
+}
+
+/// Whether a replica of the shard is on its node, and takes part.
+fn is_well(shard: &Shard, member: &Member, reports: &Reports) -> bool {
+    let report = reports.replica(NodeId(member.node), shard.id);
+    report.is_some_and(|report| report.replica == member.replica && report.fault.is_empty())
+}
+
 /// Whether the other replicas are a majority, all well.
 fn is_dispensable(shard: &Shard, member: &Member, reports: &Reports) -> bool {
-    let is_well = |other: &&Member| {
-        let report = reports.replica(NodeId(other.node), shard.id);
-        report.is_some_and(|report| report.replica == other.replica && report.fault.is_empty())
-    };
     let others = shard.record.replicas.iter().filter(|other| *other != member);
-    others.filter(is_well).count() > shard.record.replicas.len() / 2
+    others.filter(|other| is_well(shard, other, reports)).count() > shard.record.replicas.len() / 2
+}
+
+/// Nodes that have nothing of the shard, and room.
+fn free<'a>(map: &ShardMap, shard: &'a Shard, reports: &'a Reports) -> impl Iterator<Item = NodeId> + 'a {
+    let is_free = |node: &NodeId| {
+        let joining = shard.joining().is_some_and(|joining| joining.node == node.0);
+        shard.replica_on(*node).is_none() && reports.replica(*node, shard.id).is_none() && !joining
+    };
+    let has_room = |node: &NodeId| reports.node(*node).is_some_and(|report| !report.read_only);
+    candidates(map, reports)
+        .into_iter()
+        .filter(move |node| is_free(node) && has_room(node))
+}
+
+/// The one that holds the fewest replicas.
+fn emptiest(map: &ShardMap, nodes: impl Iterator<Item = NodeId>) -> Option<NodeId> {
+    let load = |node: &NodeId| map.shards().filter(|shard| shard.replica_on(*node).is_some()).count();
+    nodes.min_by_key(load)
 }
 
 /// A lost replica leads: another is to, before anything else. One that is lost is still a voter, and may lead again.
@@ -117,40 +170,30 @@ fn hand_over(lost: &Lost<'_>, led_on: NodeId) -> Option<Step> {
     Some(Step::TransferLeader(shard.clone(), led_on, ReplicaId(other.replica)))
 }
 
-fn begin(lost: &Lost<'_>, leaving: Member, (led_on, leader): (NodeId, &ReplicaReport)) -> Option<Step> {
-    if leader.replica == leaving.replica {
+fn begin(lost: &Lost<'_>, leaving: Option<Member>, (led_on, leader): (NodeId, &ReplicaReport)) -> Option<Step> {
+    if leaving.is_some_and(|leaving| leader.replica == leaving.replica) {
         return hand_over(lost, led_on);
     }
     let Lost {
         map, shard, reports, ..
     } = *lost;
-    let is_free = |node: &NodeId| {
-        let joining = shard.replacing().is_some_and(|(joining, _)| joining.node == node.0);
-        shard.replica_on(*node).is_none() && reports.replica(*node, shard.id).is_none() && !joining
+    let in_place = || {
+        let leaving = leaving.filter(|leaving| is_dispensable(shard, leaving, reports))?;
+        Some(NodeId(leaving.node)).filter(|own| reports.node(*own).is_some())
     };
-    let load = |node: &NodeId| map.shards().filter(|shard| shard.replica_on(*node).is_some()).count();
-    let has_room = |node: &NodeId| reports.node(*node).is_some_and(|report| !report.read_only);
-    let free = candidates(map, reports)
-        .into_iter()
-        .filter(|node| is_free(node) && has_room(node));
-    let own = NodeId(leaving.node);
-    let in_place = || Some(own).filter(|own| reports.node(*own).is_some() && is_dispensable(shard, &leaving, reports));
-    let node = free.min_by_key(load).or_else(in_place)?;
+    let node = emptiest(map, free(map, shard, reports)).or_else(in_place)?;
     Some(Step::BeginReplacing(shard.clone(), leaving, node))
 }
 
 fn go_on(
     collection: Option<&Arc<Collection>>,
     shard: &Arc<Shard>,
-    (joining, leaving): (Member, Member),
+    replacing: Replacing,
     reports: &Reports,
     (led_on, leader): (NodeId, &ReplicaReport),
 ) -> Option<Step> {
+    let Replacing { joining, leaving } = replacing;
     let node = NodeId(joining.node);
-    let is_member = |replica: u64| leader.members.iter().any(|member| member.replica == replica);
-    if leader.voters.contains(&joining.replica) && !is_member(leaving.replica) {
-        return Some(Step::EndReplacing(shard.clone()));
-    }
     let Some(report) = reports.replica(node, shard.id) else {
         reports.node(node)?;
         return Some(Step::Ensure(
@@ -161,12 +204,13 @@ fn go_on(
         ));
     };
     if report.replica != joining.replica {
-        let is_leaving = report.replica == leaving.replica && is_dispensable(shard, &leaving, reports);
-        return is_leaving.then(|| Step::Drop(node, shard.id, ReplicaId(report.replica)));
+        let leaving = leaving.filter(|leaving| report.replica == leaving.replica)?;
+        let is_dispensable = is_dispensable(shard, &leaving, reports);
+        return is_dispensable.then(|| Step::Drop(node, shard.id, ReplicaId(report.replica)));
     }
-    if !is_member(joining.replica) {
+    if !leader.members.iter().any(|member| member.replica == joining.replica) {
         return Some(Step::AddLearner(shard.clone(), led_on, joining));
     }
     let has_caught_up = report.applied_index > 0 && report.applied_index + LAG_ENTRIES_MAX >= leader.committed_index;
-    has_caught_up.then(|| Step::Promote(shard.clone(), led_on, joining, leaving))
+    has_caught_up.then(|| Step::Promote(shard.clone(), led_on, replacing))
 }

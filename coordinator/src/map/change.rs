@@ -16,7 +16,7 @@ use prost::Message;
 use v1::collection_info::State;
 
 use super::range::HashRange;
-use super::{Collection, Shard, ShardMap};
+use super::{Collection, Replacing, Shard, ShardMap};
 
 /// Key of the ids to be given next.
 pub(crate) const COUNTERS: &str = "counters";
@@ -183,15 +183,15 @@ fn members(loads: &mut [Load], factor: usize, next_replica: &mut u64) -> Vec<Mem
     chosen.iter_mut().map(member).collect()
 }
 
-/// Begins to replace a replica of `shard` by a new one on `node`; `None`: since it was `seen`, it is no replica any more, or
-/// another coordinator was faster.
+/// Begins to replace a replica of `shard` by a new one on `node`, or, where nobody is leaving, to add that one; `None`: since the
+/// shard was `seen`, its replicas have changed, or another coordinator was faster.
 pub(crate) fn begin_replacing(
     map: &ShardMap,
     (seen, shard): (&Shard, &Shard),
-    leaving: Member,
+    leaving: Option<Member>,
     node: NodeId,
 ) -> Option<Swap> {
-    if !shard.record.replicas.contains(&leaving) || shard.record.replacing != seen.record.replacing {
+    if shard.record.replicas != seen.record.replicas || shard.record.replacing != seen.record.replacing {
         return None;
     }
     let (mut counters, revision) = minted(map);
@@ -204,7 +204,7 @@ pub(crate) fn begin_replacing(
     counters.next_replica = joining.replica + 1;
     let mut swap = note_shard(shard, |record| {
         record.replacing = Some(Replacement {
-            leaving: Some(leaving),
+            leaving,
             joining: Some(joining),
         });
     });
@@ -213,13 +213,14 @@ pub(crate) fn begin_replacing(
     Some(swap)
 }
 
-/// The joining replica has the vote of the leaving one: it gets its place. `None`: nothing is being replaced.
+/// The joining replica has a vote: it gets the place of the leaving one, or the last. `None`: nothing is being replaced.
 pub(crate) fn end_replacing(shard: &Shard) -> Option<Swap> {
-    let (joining, leaving) = shard.replacing()?;
+    let Replacing { joining, leaving } = shard.replacing()?;
     Some(note_shard(shard, |record| {
         record.replacing = None;
-        for member in record.replicas.iter_mut().filter(|member| **member == leaving) {
-            *member = joining;
+        match record.replicas.iter_mut().find(|member| Some(**member) == leaving) {
+            Some(place) => *place = joining,
+            None => record.replicas.push(joining),
         }
     }))
 }

@@ -67,6 +67,14 @@ pub(crate) struct Shard {
     pub revision: u64,
 }
 
+/// A replica that takes another's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replacing {
+    pub joining: Member,
+    /// `None`: nobody leaves, the shard has one replica more afterwards.
+    pub leaving: Option<Member>,
+}
+
 impl Shard {
     /// Where its replicas live, the first one first.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
@@ -79,15 +87,23 @@ impl Shard {
         found.map(|member| ReplicaId(member.replica))
     }
 
-    /// The replica that takes another's place, and that one.
-    pub fn replacing(&self) -> Option<(Member, Member)> {
+    /// The change of its replicas that is under way.
+    pub fn replacing(&self) -> Option<Replacing> {
         let replacing = self.record.replacing.as_ref()?;
-        Some((replacing.joining?, replacing.leaving?))
+        Some(Replacing {
+            joining: replacing.joining?,
+            leaving: replacing.leaving,
+        })
+    }
+
+    /// The replica that is on its way into it.
+    pub fn joining(&self) -> Option<Member> {
+        self.replacing().map(|replacing| replacing.joining)
     }
 
     /// Whether a replica belongs to it: one that is replaced does, until it is.
     pub fn wants(&self, node: NodeId, replica: ReplicaId) -> bool {
-        let joining = self.replacing().map(|(joining, _)| joining);
+        let joining = self.joining();
         let mut members = self.record.replicas.iter().chain(&joining);
         members.any(|member| member.node == node.0 && member.replica == replica.0)
     }

@@ -8,15 +8,6 @@ use granum_proto::status::Failure;
 
 use super::{Joining, answer, channel};
 
-/// How many of `nodes` hold the register when a cluster begins.
-pub(super) fn founding_voters(nodes: usize) -> usize {
-    match nodes {
-        0..=2 => nodes.min(1),
-        3..=6 => 3,
-        _ => 5,
-    }
-}
-
 impl Joining {
     /// Founds a cluster whose register these nodes hold, this one among them. Answers its id.
     pub async fn found(&self, addresses: Vec<String>) -> Result<u64, Failure> {
@@ -103,16 +94,5 @@ impl Joining {
             .ok_or_else(|| Failure::Fault("the register can't be opened".into()))?;
         register.group.initialize(&identity.founding).await?;
         self.holdings.end_founding().await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_register_has_an_odd_number_of_voters() {
-        let voters: Vec<usize> = (0..=8).map(founding_voters).collect();
-        assert_eq!(voters, [0, 1, 1, 3, 3, 3, 3, 5, 5]);
     }
 }

@@ -200,6 +200,16 @@ number_id!(
 /// The shard (Raft group) that holds the cluster's register.
 pub const REGISTER: ShardId = ShardId(0);
 
+/// How many replicas of the register a cluster of so many nodes has: as many as bear the loss of none, one or two.
+pub const fn register_voters(nodes: usize) -> usize {
+    match nodes {
+        0 => 0,
+        1 | 2 => 1,
+        3..=6 => 3,
+        _ => 5,
+    }
+}
+
 /// Names one request, so that repeating it has its effect once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub [u8; 16]);
@@ -219,6 +229,12 @@ impl fmt::Debug for RequestId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_register_has_an_odd_number_of_voters() {
+        let voters: Vec<usize> = (0..=8).map(register_voters).collect();
+        assert_eq!(voters, [0, 1, 1, 3, 3, 3, 3, 5, 5]);
+    }
 
     #[test]
     fn spellings_of_a_uuid_are_one_id_in_lower_case() {

@@ -6,6 +6,7 @@ use granum_proto::internal::{NodeReport, ReplicaReport, SealCensus};
 use proptest::prelude::*;
 
 use super::*;
+use crate::control::apply::standing;
 use crate::map::change;
 use crate::map::change::tests::{Register, wish};
 
@@ -79,21 +80,21 @@ impl Cluster {
             }
             Step::BeginReplacing(shard, leaving, node) => {
                 let map = self.register.map();
-                change::begin_replacing(&map, (shard, map.shard(shard.id).unwrap()), *leaving, *node)
+                change::begin_replacing(&map, (shard, &standing(&map, shard).unwrap()), *leaving, *node)
             }
             Step::AddLearner(shard, _, joining) => {
                 self.change_members(shard, |members, _| members.push(*joining));
                 None
             }
-            Step::Promote(shard, _, joining, leaving) => {
+            Step::Promote(shard, _, Replacing { joining, leaving }) => {
                 self.change_members(shard, |members, voters| {
-                    members.retain(|member| member != leaving);
-                    voters.retain(|voter| *voter != leaving.replica);
+                    members.retain(|member| Some(*member) != *leaving);
+                    voters.retain(|voter| leaving.is_none_or(|leaving| *voter != leaving.replica));
                     voters.push(joining.replica);
                 });
                 None
             }
-            Step::EndReplacing(shard) => change::end_replacing(self.register.map().shard(shard.id).unwrap()),
+            Step::EndReplacing(shard) => change::end_replacing(&standing(&self.register.map(), shard).unwrap()),
             Step::Drop(node, shard, _) => {
                 self.replicas(*node).retain(|report| report.shard != shard.0);
                 None
@@ -329,9 +330,9 @@ fn a_new_replica_that_leads_before_it_has_its_place_gets_it() {
     let map = cluster.register.map();
     let shard = map.shards().next().unwrap().clone();
     let leaving = *shard.record.replicas.last().unwrap();
-    let begun = change::begin_replacing(&map, (&shard, &shard), leaving, NodeId(4)).unwrap();
+    let begun = change::begin_replacing(&map, (&shard, &shard), Some(leaving), NodeId(4)).unwrap();
     assert!(cluster.register.swap(&begun));
-    let (joining, _) = cluster.register.map().shard(shard.id).unwrap().replacing().unwrap();
+    let joining = cluster.register.map().shard(shard.id).unwrap().joining().unwrap();
     for node in &mut cluster.nodes {
         node.replicas
             .iter_mut()
@@ -358,7 +359,7 @@ fn a_damaged_replica_that_leads_again_while_it_is_replaced_hands_over_again() {
     let map = cluster.register.map();
     let shard = map.shards().next().unwrap().clone();
     let leaving = shard.record.replicas[0];
-    let begun = change::begin_replacing(&map, (&shard, &shard), leaving, NodeId(leaving.node)).unwrap();
+    let begun = change::begin_replacing(&map, (&shard, &shard), Some(leaving), NodeId(leaving.node)).unwrap();
     assert!(cluster.register.swap(&begun));
     let due = steps(&cluster, &[shard.record.replicas[1].node]);
     let to = shard.record.replicas[2].replica;
@@ -390,7 +391,7 @@ fn of_two_coordinators_one_chooses_the_successor() {
     let leaving = shard.record.replicas[2];
     let begin = |map: &ShardMap, node| {
         let stands = map.shard(shard.id).unwrap();
-        change::begin_replacing(map, (&shard, stands), leaving, NodeId(node))
+        change::begin_replacing(map, (&shard, stands), Some(leaving), NodeId(node))
     };
     assert!(cluster.register.swap(&begin(&map, 4).unwrap()));
     assert!(begin(&cluster.register.map(), 5).is_none());
@@ -443,4 +444,120 @@ fn only_strays_of_known_age_are_dropped() {
         steps,
         ["drop shard 9 replica 9 on node 1", "drop shard 77 replica 1 on node 1"]
     );
+}
+
+/// `voters` nodes of `nodes` hold the register, the first leads.
+fn founded(nodes: u64, voters: u64) -> Cluster {
+    let mut cluster = Cluster::new(nodes);
+    let members: Vec<Member> = (1..=voters).map(|id| Member { replica: id, node: id }).collect();
+    for member in &members {
+        cluster.replicas(NodeId(member.node)).push(ReplicaReport {
+            shard: REGISTER.0,
+            replica: member.replica,
+            leader: member.replica == 1,
+            voters: members.iter().map(|member| member.replica).collect(),
+            members: members.clone(),
+            ..ReplicaReport::default()
+        });
+    }
+    cluster
+}
+
+impl Cluster {
+    fn join(&mut self, node: u64) {
+        self.register.add_node(node);
+        self.nodes.push(NodeReport {
+            node,
+            ..NodeReport::default()
+        });
+    }
+
+    /// Nodes that hold the register, as its leader and the map say.
+    fn voters(&self) -> BTreeSet<NodeId> {
+        let (map, reports) = (self.register.map(), self.reports(&[]));
+        let register = replace::register(&map, &reports).unwrap();
+        let (_, leader) = reports.leader(&register).unwrap();
+        let members = leader.members.iter().map(|member| NodeId(member.node));
+        assert_eq!(members.collect::<BTreeSet<_>>(), register.nodes().collect());
+        assert_eq!(leader.voters.len(), leader.members.len());
+        register.nodes().collect()
+    }
+}
+
+#[test]
+fn the_register_grows_with_the_cluster_by_as_many_as_bear_another_loss() {
+    let mut cluster = founded(1, 1);
+    for nodes in 1..=9 {
+        let taken = settle_all(&mut cluster, &[]);
+        let wanted = granum_model::ids::register_voters(nodes);
+        assert_eq!(cluster.voters().len(), wanted, "{nodes} nodes: {taken:?}");
+        cluster.join(nodes as u64 + 1);
+    }
+}
+
+#[test]
+fn the_register_does_not_begin_to_grow_where_it_would_stop_at_an_even_number() {
+    let mut cluster = founded(7, 3);
+    cluster.nodes[4].read_only = true;
+    assert!(
+        steps(&cluster, &[6, 7]).is_empty(),
+        "one node is not enough for two more"
+    );
+    assert!(steps(&cluster, &[2]).is_empty(), "one of its replicas does not answer");
+    cluster.nodes[4].read_only = false;
+    let begun = cluster.register.map();
+    let due = plan(&begun, &cluster.reports(&[7]));
+    assert_eq!(
+        due.iter().map(Step::to_string).collect::<Vec<_>>(),
+        ["begin_replacing shard 0 one more on node 4"]
+    );
+}
+
+#[test]
+fn of_the_register_a_lost_replica_is_replaced_before_it_grows_further_and_one_on_its_way_too() {
+    let mut cluster = founded(7, 3);
+    let remove = |cluster: &mut Cluster, node: u64| {
+        let map = cluster.register.map();
+        assert!(cluster.register.swap(&change::remove_node(&map.nodes[&NodeId(node)])));
+    };
+    for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
+        cluster.take(&step);
+    }
+    let register = cluster.register.map().register.unwrap();
+    let joining = register.joining().expect("it has begun to grow").node;
+    remove(&mut cluster, joining);
+    remove(&mut cluster, 3);
+    cluster.join(8);
+    cluster.join(9);
+    let taken = settle_all(&mut cluster, &[joining, 3]);
+    let voters = cluster.voters();
+    assert_eq!(voters.len(), 5, "{taken:?}");
+    assert!(
+        !voters.contains(&NodeId(joining)) && !voters.contains(&NodeId(3)),
+        "{taken:?}"
+    );
+}
+
+/// Given up between its vote and its place in the map, a replica would else stay a voter that nobody knows.
+#[test]
+fn a_replica_that_is_lost_as_soon_as_it_votes_gets_its_place_first_and_is_then_replaced() {
+    let mut cluster = founded(9, 3);
+    for _ in 0..10 {
+        for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
+            if let Step::EndReplacing(register) = &step {
+                let lost = register.joining().unwrap().node;
+                let map = cluster.register.map();
+                assert!(cluster.register.swap(&change::remove_node(&map.nodes[&NodeId(lost)])));
+                let taken = settle_all(&mut cluster, &[lost]);
+                assert!(taken[0].starts_with("end_replacing"), "{taken:?}");
+                assert!(cluster.voters().len() == 5 && !cluster.voters().contains(&NodeId(lost)));
+                return;
+            }
+            cluster.take(&step);
+            if let Step::AddLearner(_, _, joining) = step {
+                cluster.replicas(NodeId(joining.node))[0].applied_index = 100;
+            }
+        }
+    }
+    panic!("nobody got a vote");
 }
