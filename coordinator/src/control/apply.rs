@@ -106,7 +106,7 @@ pub(crate) async fn apply(caller: &Caller, step: &Step) -> Result<(), Failure> {
             on(caller, *node, async |mut client| client.replace_member(request).await).await
         }
         Step::EndReplacing(shard) => {
-            let end = |map: &ShardMap| change::end_replacing(&*standing(map, shard)?);
+            let end = |map: &ShardMap| change::end_replacing((shard, &*standing(map, shard)?));
             swap(caller, |map| Ok(end(map))).await
         }
         Step::Drop(node, shard, replica) => {

@@ -213,8 +213,12 @@ pub(crate) fn begin_replacing(
     Some(swap)
 }
 
-/// The joining replica has a vote: it gets the place of the leaving one, or the last. `None`: nothing is being replaced.
-pub(crate) fn end_replacing(shard: &Shard) -> Option<Swap> {
+/// The joining replica of `seen` has a vote: it gets the place of the leaving one, or the last. `None`: it has its place, and another
+/// may be on its way.
+pub(crate) fn end_replacing((seen, shard): (&Shard, &Shard)) -> Option<Swap> {
+    if shard.record.replacing != seen.record.replacing {
+        return None;
+    }
     let Replacing { joining, leaving } = shard.replacing()?;
     Some(note_shard(shard, |record| {
         record.replacing = None;

@@ -112,7 +112,9 @@ pub fn report(holdings: &Holdings, draining: bool) -> NodeReport {
         memory_bytes: process::anonymous_bytes(),
         log_bytes,
         draining,
-        register_voter: holdings.register().is_some(),
+        register_voter: holdings
+            .register()
+            .is_some_and(|register| register.group.has_settled_vote()),
         read_only: !log.accepts_writes(),
     }
 }

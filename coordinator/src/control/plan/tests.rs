@@ -94,7 +94,9 @@ impl Cluster {
                 });
                 None
             }
-            Step::EndReplacing(shard) => change::end_replacing(&standing(&self.register.map(), shard).unwrap()),
+            Step::EndReplacing(shard) => {
+                change::end_replacing((shard, &standing(&self.register.map(), shard).unwrap()))
+            }
             Step::Drop(node, shard, _) => {
                 self.replicas(*node).retain(|report| report.shard != shard.0);
                 None
@@ -395,6 +397,28 @@ fn of_two_coordinators_one_chooses_the_successor() {
     };
     assert!(cluster.register.swap(&begin(&map, 4).unwrap()));
     assert!(begin(&cluster.register.map(), 5).is_none());
+}
+
+/// The slower one would else give a place to a replica that has only been chosen.
+#[test]
+fn of_two_coordinators_one_ends_a_replacement_and_the_other_does_not_end_the_next() {
+    let mut cluster = settled();
+    let id = cluster.register.map().shards().next().unwrap().id;
+    let shard = |cluster: &Cluster| cluster.register.map().shard(id).unwrap().clone();
+    let begin = |cluster: &mut Cluster, node| {
+        let now = shard(cluster);
+        let (map, leaving) = (cluster.register.map(), now.record.replicas.last().copied());
+        let begun = change::begin_replacing(&map, (&now, &now), leaving, NodeId(node)).unwrap();
+        assert!(cluster.register.swap(&begun));
+    };
+    begin(&mut cluster, 4);
+    let seen = shard(&cluster);
+    let ended = change::end_replacing((&seen, &seen)).unwrap();
+    assert!(cluster.register.swap(&ended));
+    begin(&mut cluster, 5);
+    assert!(change::end_replacing((&seen, &shard(&cluster))).is_none());
+    let chosen = shard(&cluster);
+    assert!(change::end_replacing((&chosen, &chosen)).is_some());
 }
 
 #[test]

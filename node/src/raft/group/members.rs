@@ -1,5 +1,5 @@
-//! How does one replica take another's place? It learns first, then gets the vote: a group never has fewer voters than
-//! before, and no voter that knows less than a majority did.
+//! How does one replica take another's place, or join the others? It learns first, then gets the vote: a group never has
+//! fewer voters than before, and no voter that knows less than a majority did.
 //!
 //! Both steps are asked of the leader and may be repeated. What else is in the group and does not vote, a replica that was
 //! to join and was given up, leaves with the second.
@@ -33,7 +33,8 @@ impl Group {
             .await
     }
 
-    /// Gives the vote of `leaving` to the learner `joining`; none but voters are members then.
+    /// Gives the vote of `leaving` to the learner `joining`, or one of its own where `leaving` (0, say) has none; none but voters
+    /// are members then.
     ///
     /// Fails with `Precondition` (`joining` is no learner, or `leaving` leads), `NotLeader`, `Busy` or `Unknown`.
     pub async fn promote(&self, joining: ReplicaId, leaving: ReplicaId, deadline: Instant) -> Result<(), Failure> {
@@ -75,6 +76,14 @@ impl Group {
         let metrics = metrics.borrow_watched();
         let mut voters = metrics.membership_config.membership().voter_ids();
         voters.any(|voter| voter == self.replica.0)
+    }
+
+    /// Whether this replica votes in a group whose members are not changing just now, as far as it knows.
+    pub fn has_settled_vote(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let sets = metrics.membership_config.membership().get_joint_config();
+        matches!(&sets[..], [voters] if voters.contains(&self.replica.0))
     }
 
     fn led_membership(&self) -> Result<crate::raft::type_config::Membership, Failure> {
