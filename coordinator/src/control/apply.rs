@@ -91,13 +91,14 @@ pub(crate) async fn apply(caller: &Caller, step: &Step) -> Result<(), Failure> {
             let request = ReplaceMemberRequest {
                 shard: shard.id.0,
                 joining: Some(*joining),
-                leaving: 0,
-                promote: false,
+                ..ReplaceMemberRequest::default()
             };
             on(caller, *node, async |mut client| client.replace_member(request).await).await
         }
         Step::Promote(shard, node, Replacing { joining, leaving }) => {
+            let staying = shard.record.replicas.iter().filter(|member| Some(**member) != *leaving);
             let request = ReplaceMemberRequest {
+                voters: staying.chain([joining]).map(|member| member.replica).collect(),
                 shard: shard.id.0,
                 joining: Some(*joining),
                 leaving: leaving.map_or(0, |leaving| leaving.replica),

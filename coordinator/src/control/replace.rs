@@ -49,26 +49,39 @@ pub(super) fn replace(
     if leaving.is_some_and(leads) {
         return hand_over(&lost, led_on);
     }
-    go_on(collection, shard, replacing, reports, (led_on, leader))
+    let next = go_on(collection, shard, replacing, reports, (led_on, leader));
+    let is_last = matches!(next, Some(Step::Promote(..)));
+    let lost_now = || shard.record.replicas.iter().find(|member| lost.has(member));
+    // Growing gives way to replacing what was lost meanwhile.
+    match lost_now().filter(|_| leaving.is_none() && !is_last) {
+        Some(leaving) => begin(&lost, Some(*leaving), (led_on, leader)).or(next),
+        None => next,
+    }
 }
 
 /// The step that brings the register to the number of voters that the cluster's nodes ask for, if it has fewer.
 ///
-/// One at a time, and only if there are nodes for all that it lacks: an even number bears no more losses than one less. It
-/// does not begin while one of its replicas is not well. It never shrinks.
+/// One at a time, and only if there are nodes for all that it lacks: an even number bears no more losses than one less, so it does
+/// not stop at one. It does not begin while one of its replicas is not well. It never shrinks.
 pub(super) fn grow(map: &ShardMap, register: &Arc<Shard>, reports: &Reports) -> Option<Step> {
     reports.leader(register)?;
     let members = &register.record.replicas;
     let staying = map.nodes.values().filter(|node| !node.draining).count();
-    let lacking = register_voters(staying).checked_sub(members.len())?;
     let is_halfway = members.len().is_multiple_of(2);
-    let are_well = || members.iter().all(|member| is_well(register, member, reports));
-    if lacking == 0 || register.replacing().is_some() || !(is_halfway || are_well()) {
+    let wanted = register_voters(staying).max(members.len() + usize::from(is_halfway));
+    let lacking = wanted - members.len();
+    if lacking == 0 || register.replacing().is_some() || !may_grow(register, reports) {
         return None;
     }
     let free: Vec<NodeId> = free(map, register, reports).collect();
     let node = emptiest(map, free.iter().copied()).filter(|_| free.len() >= lacking)?;
     Some(Step::BeginReplacing(register.clone(), None, node))
+}
+
+/// Whether another vote makes no majority harder to find: all replicas are well, or there is an even number of them.
+fn may_grow(register: &Shard, reports: &Reports) -> bool {
+    let mut members = register.record.replicas.iter();
+    members.len().is_multiple_of(2) || members.all(|member| is_well(register, member, reports))
 }
 
 /// The register's replicas: as the map has them, or else as its leader says.
@@ -212,5 +225,7 @@ fn go_on(
         return Some(Step::AddLearner(shard.clone(), led_on, joining));
     }
     let has_caught_up = report.applied_index > 0 && report.applied_index + LAG_ENTRIES_MAX >= leader.committed_index;
-    has_caught_up.then(|| Step::Promote(shard.clone(), led_on, replacing))
+    let stays = reports.node(node).is_some_and(|own| !own.draining) && report.fault.is_empty();
+    let may_vote = leaving.is_some() || (stays && may_grow(shard, reports));
+    (has_caught_up && may_vote).then(|| Step::Promote(shard.clone(), led_on, replacing))
 }

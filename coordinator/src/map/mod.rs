@@ -35,7 +35,7 @@ pub(crate) struct ShardMap {
     pub removed: BTreeSet<NodeId>,
     /// All of them, those being deleted too.
     pub collections: BTreeMap<CollectionId, Arc<Collection>>,
-    /// The register's own replicas, where one of them was ever replaced; before, its group knows them.
+    /// The register's own replicas, where one of them was ever replaced or added; before, its group knows them.
     pub register: Option<Arc<Shard>>,
     /// Entries that could not be read: key and problem.
     pub damaged: Vec<String>,
@@ -67,7 +67,7 @@ pub(crate) struct Shard {
     pub revision: u64,
 }
 
-/// A replica that takes another's place.
+/// A replica that takes another's place, or a place of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Replacing {
     pub joining: Member,

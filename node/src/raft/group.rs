@@ -295,6 +295,7 @@ impl Group {
             (None, Err(Fatal::Stopped) | Ok(())) => String::new(),
             (None, Err(fatal)) => fatal.to_string(),
         };
+        let applied = *self.progress.applied.borrow();
         GroupStatus {
             leader: metrics.state == ServerState::Leader && fault.is_empty(),
             leader_node: membership.get_node(&leader_replica).map_or(0, |peer| peer.node_id),
@@ -305,7 +306,7 @@ impl Group {
                 .cluster_committed
                 .or(metrics.local_committed)
                 .map_or(0, |id| id.index()),
-            applied: *self.progress.applied.borrow(),
+            applied,
             sealed: *self.progress.sealed.borrow(),
             members: membership
                 .nodes()
@@ -314,7 +315,7 @@ impl Group {
                     node: peer.node_id,
                 })
                 .collect(),
-            voters: membership.voter_ids().collect(),
+            voters: members::settled_voters(&metrics, applied),
             is_damaged: self.progress.fault.get().is_some_and(|fault| fault.is_damage),
             fault,
         }

@@ -90,7 +90,8 @@ pub async fn replace_member(holdings: &Holdings, request: &ReplaceMemberRequest)
         false => group.add_learner(joining, deadline).await,
         true => {
             let (joining, leaving) = (ReplicaId(joining.replica), ReplicaId(request.leaving));
-            group.promote(joining, leaving, deadline).await
+            let voters = request.voters.iter().copied().collect();
+            group.promote(joining, leaving, voters, deadline).await
         }
     }
 }

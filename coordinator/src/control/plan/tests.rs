@@ -496,6 +496,13 @@ impl Cluster {
         });
     }
 
+    /// Replicas of the register that vote, as its leader says.
+    fn voters_alone(&self) -> Vec<u64> {
+        let (map, reports) = (self.register.map(), self.reports(&[]));
+        let register = replace::register(&map, &reports).unwrap();
+        reports.leader(&register).unwrap().1.voters.clone()
+    }
+
     /// Nodes that hold the register, as its leader and the map say.
     fn voters(&self) -> BTreeSet<NodeId> {
         let (map, reports) = (self.register.map(), self.reports(&[]));
@@ -584,4 +591,47 @@ fn a_replica_that_is_lost_as_soon_as_it_votes_gets_its_place_first_and_is_then_r
         }
     }
     panic!("nobody got a vote");
+}
+
+#[test]
+fn a_register_that_was_halfway_goes_on_though_the_cluster_has_become_smaller() {
+    let mut cluster = founded(4, 2);
+    let removed = cluster.register.map().nodes[&NodeId(4)].clone();
+    assert!(cluster.register.swap(&change::remove_node(&removed)));
+    let removed = cluster.register.map().nodes[&NodeId(3)].clone();
+    assert!(cluster.register.swap(&change::remove_node(&removed)));
+    assert!(steps(&cluster, &[3, 4]).is_empty(), "there is no node for a third");
+    cluster.join(5);
+    settle_all(&mut cluster, &[3, 4]);
+    assert_eq!(cluster.voters().len(), 3);
+}
+
+#[test]
+fn a_growth_that_waits_for_its_node_gives_way_to_replacing_what_is_lost() {
+    let mut cluster = founded(9, 3);
+    for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
+        cluster.take(&step);
+    }
+    let waited_for = cluster.register.map().register.unwrap().joining().unwrap().node;
+    let removed = cluster.register.map().nodes[&NodeId(3)].clone();
+    assert!(cluster.register.swap(&change::remove_node(&removed)));
+    settle_all(&mut cluster, &[3, waited_for]);
+    let voters = cluster.voters();
+    assert!(!voters.contains(&NodeId(3)) && voters.len() >= 3, "{voters:?}");
+}
+
+#[test]
+fn a_node_that_drains_gets_no_further_vote() {
+    let mut cluster = founded(7, 3);
+    for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
+        cluster.take(&step);
+    }
+    let joining = cluster.register.map().register.unwrap().joining().unwrap().node;
+    cluster.nodes[joining as usize - 1].draining = true;
+    let taken = settle_all(&mut cluster, &[]);
+    assert!(taken.iter().any(|step| step.starts_with("add_learner")), "{taken:?}");
+    assert_eq!(cluster.voters_alone().len(), 3, "{taken:?}");
+    cluster.nodes[joining as usize - 1].draining = false;
+    settle_all(&mut cluster, &[]);
+    assert_eq!(cluster.voters().len(), 5);
 }

@@ -12,7 +12,7 @@ use granum_proto::internal::Member;
 use granum_proto::status::Failure;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, ServerState};
+use openraft::{ChangeMembers, RaftMetrics, ServerState};
 
 use super::{Group, Peer, TypeConfig};
 
@@ -28,16 +28,24 @@ impl Group {
         if membership.get_node(&joining.replica).is_some() {
             return Ok(());
         }
+        self.check_newest(&membership, joining.replica)?;
         let peer = Peer { node_id: joining.node };
         self.change(self.raft.add_learner(joining.replica, peer, false), deadline)
             .await
     }
 
-    /// Gives the vote of `leaving` to the learner `joining`, or one of its own where `leaving` (0, say) has none; none but voters
-    /// are members then.
+    /// Gives the vote of `leaving` to the learner `joining`, or one of its own where `leaving` is 0; `voters`, if they are named, vote
+    /// then, and nobody else is a member.
     ///
-    /// Fails with `Precondition` (`joining` is no learner, or `leaving` leads), `NotLeader`, `Busy` or `Unknown`.
-    pub async fn promote(&self, joining: ReplicaId, leaving: ReplicaId, deadline: Instant) -> Result<(), Failure> {
+    /// Fails with `Precondition` (`joining` is no learner, or not the newest member, or `leaving` leads), `NotLeader`, `Busy` or
+    /// `Unknown`; what it began may be half done then, and is completed when it is asked again.
+    pub async fn promote(
+        &self,
+        joining: ReplicaId,
+        leaving: ReplicaId,
+        voters: BTreeSet<u64>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
         let membership = self.led_membership()?;
         if membership.get_node(&joining.0).is_none() {
             let problem = format!("shard {}: replica {joining} does not learn yet", self.shard);
@@ -47,10 +55,15 @@ impl Group {
             let problem = format!("shard {}: replica {leaving} leads, and can't leave", self.shard);
             return Err(Failure::Precondition(problem));
         }
-        let mut voters: BTreeSet<u64> = membership.voter_ids().collect();
-        voters.remove(&leaving.0);
-        voters.insert(joining.0);
-        if membership.voter_ids().ne(voters.iter().copied()) {
+        self.check_newest(&membership, joining.0)?;
+        let voters = if voters.is_empty() {
+            let others = membership.voter_ids().filter(|voter| *voter != leaving.0);
+            others.chain([joining.0]).collect()
+        } else {
+            voters
+        };
+        // A change that was cut off leaves two sets of voters behind.
+        if membership.get_joint_config()[..] != [voters.clone()] {
             self.change(self.raft.change_membership(voters.clone(), false), deadline)
                 .await?;
         }
@@ -58,7 +71,7 @@ impl Group {
         let others: BTreeSet<u64> = others
             .difference(&voters)
             .copied()
-            .filter(|other| *other != leaving.0)
+            .filter(|other| !membership.voter_ids().any(|voter| voter == *other))
             .collect();
         if others.is_empty() {
             return Ok(());
@@ -68,6 +81,17 @@ impl Group {
             deadline,
         )
         .await
+    }
+
+    /// Refuses what was planned before a newer replica became a member: ids ascend.
+    fn check_newest(&self, membership: &crate::raft::type_config::Membership, joining: u64) -> Result<(), Failure> {
+        match membership.nodes().map(|(replica, _)| *replica).max() {
+            Some(newest) if newest > joining => Err(Failure::Precondition(format!(
+                "shard {}: replica {joining} is older than {newest}, which joined since",
+                self.shard
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether this replica votes, as far as it knows. One that does not is empty, or on its way.
@@ -111,4 +135,15 @@ impl Group {
             ))),
         }
     }
+}
+
+/// Who votes whichever way the change of members ends that may be under way; nobody until it is `applied`, because before that it
+/// may be taken back.
+pub(super) fn settled_voters(metrics: &RaftMetrics<TypeConfig>, applied: u64) -> Vec<u64> {
+    let stored = &metrics.membership_config;
+    let is_applied = stored.log_id().as_ref().is_some_and(|id| id.index() <= applied);
+    let sets = stored.membership().get_joint_config();
+    let votes = |voter: &u64| sets.iter().all(|set| set.contains(voter));
+    let voters = stored.membership().voter_ids().filter(votes);
+    if is_applied { voters.collect() } else { Vec::new() }
 }
