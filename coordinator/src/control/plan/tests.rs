@@ -496,6 +496,20 @@ impl Cluster {
         });
     }
 
+    fn remove(&mut self, node: u64) {
+        let removed = change::remove_node(&self.register.map().nodes[&NodeId(node)]);
+        assert!(self.register.swap(&removed));
+    }
+
+    /// Takes the steps that are due now; the node that the register is to grow onto.
+    fn begin_growing(&mut self) -> u64 {
+        for step in plan(&self.register.map(), &self.reports(&[])) {
+            self.take(&step);
+        }
+        let register = self.register.map().register.expect("it has begun to grow");
+        register.joining().expect("it has begun to grow").node
+    }
+
     /// Replicas of the register that vote, as its leader says.
     fn voters_alone(&self) -> Vec<u64> {
         let (map, reports) = (self.register.map(), self.reports(&[]));
@@ -547,17 +561,9 @@ fn the_register_does_not_begin_to_grow_where_it_would_stop_at_an_even_number() {
 #[test]
 fn of_the_register_a_lost_replica_is_replaced_before_it_grows_further_and_one_on_its_way_too() {
     let mut cluster = founded(7, 3);
-    let remove = |cluster: &mut Cluster, node: u64| {
-        let map = cluster.register.map();
-        assert!(cluster.register.swap(&change::remove_node(&map.nodes[&NodeId(node)])));
-    };
-    for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
-        cluster.take(&step);
-    }
-    let register = cluster.register.map().register.unwrap();
-    let joining = register.joining().expect("it has begun to grow").node;
-    remove(&mut cluster, joining);
-    remove(&mut cluster, 3);
+    let joining = cluster.begin_growing();
+    cluster.remove(joining);
+    cluster.remove(3);
     cluster.join(8);
     cluster.join(9);
     let taken = settle_all(&mut cluster, &[joining, 3]);
@@ -577,8 +583,7 @@ fn a_replica_that_is_lost_as_soon_as_it_votes_gets_its_place_first_and_is_then_r
         for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
             if let Step::EndReplacing(register) = &step {
                 let lost = register.joining().unwrap().node;
-                let map = cluster.register.map();
-                assert!(cluster.register.swap(&change::remove_node(&map.nodes[&NodeId(lost)])));
+                cluster.remove(lost);
                 let taken = settle_all(&mut cluster, &[lost]);
                 assert!(taken[0].starts_with("end_replacing"), "{taken:?}");
                 assert!(cluster.voters().len() == 5 && !cluster.voters().contains(&NodeId(lost)));
@@ -596,10 +601,8 @@ fn a_replica_that_is_lost_as_soon_as_it_votes_gets_its_place_first_and_is_then_r
 #[test]
 fn a_register_that_was_halfway_goes_on_though_the_cluster_has_become_smaller() {
     let mut cluster = founded(4, 2);
-    let removed = cluster.register.map().nodes[&NodeId(4)].clone();
-    assert!(cluster.register.swap(&change::remove_node(&removed)));
-    let removed = cluster.register.map().nodes[&NodeId(3)].clone();
-    assert!(cluster.register.swap(&change::remove_node(&removed)));
+    cluster.remove(4);
+    cluster.remove(3);
     assert!(steps(&cluster, &[3, 4]).is_empty(), "there is no node for a third");
     cluster.join(5);
     settle_all(&mut cluster, &[3, 4]);
@@ -609,12 +612,8 @@ fn a_register_that_was_halfway_goes_on_though_the_cluster_has_become_smaller() {
 #[test]
 fn a_growth_that_waits_for_its_node_gives_way_to_replacing_what_is_lost() {
     let mut cluster = founded(9, 3);
-    for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
-        cluster.take(&step);
-    }
-    let waited_for = cluster.register.map().register.unwrap().joining().unwrap().node;
-    let removed = cluster.register.map().nodes[&NodeId(3)].clone();
-    assert!(cluster.register.swap(&change::remove_node(&removed)));
+    let waited_for = cluster.begin_growing();
+    cluster.remove(3);
     settle_all(&mut cluster, &[3, waited_for]);
     let voters = cluster.voters();
     assert!(!voters.contains(&NodeId(3)) && voters.len() >= 3, "{voters:?}");
@@ -623,10 +622,7 @@ fn a_growth_that_waits_for_its_node_gives_way_to_replacing_what_is_lost() {
 #[test]
 fn a_node_that_drains_gets_no_further_vote() {
     let mut cluster = founded(7, 3);
-    for step in plan(&cluster.register.map(), &cluster.reports(&[])) {
-        cluster.take(&step);
-    }
-    let joining = cluster.register.map().register.unwrap().joining().unwrap().node;
+    let joining = cluster.begin_growing();
     cluster.nodes[joining as usize - 1].draining = true;
     let taken = settle_all(&mut cluster, &[]);
     assert!(taken.iter().any(|step| step.starts_with("add_learner")), "{taken:?}");
