@@ -297,18 +297,23 @@ fn graphs_of_version_1_are_read() {
 }
 
 #[test]
-fn a_gap_in_a_list_of_links_is_damage() {
+fn a_list_of_links_with_a_gap_or_a_place_twice_is_damage() {
     let options = options(Builder::Granum, Bits::Four);
-    let directory = tempfile::tempdir().unwrap();
-    let manifest = seal(CENTRED, directory.path(), GRAPH_ROWS);
-    let mut bytes = std::fs::read(golden("graph")).unwrap();
-    mended::edit(&mut bytes, &[0, 0, 0, 1, 4, 0xff]);
-    std::fs::write(directory.path().join(GRAPH), &bytes).unwrap();
-    let problems = verify(directory.path(), &manifest).problems;
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(problems[0].contains("a gap in the links of place 0"), "{problems:?}");
-    let index = open(CENTRED, directory.path(), options, &manifest);
-    assert_eq!(index.derive(&Inline).unwrap(), 2);
-    assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
-    check_searches(CENTRED, &index, GRAPH_ROWS, "a graph built anew");
+    for (written, problem) in [
+        (&[0, 0, 0, 1, 4, 0xff][..], "a gap in the links of place 0"),
+        (&[0, 0, 0, 4, 2, 7, 0, 0, 0], "a place twice in the links of place 0"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = seal(CENTRED, directory.path(), GRAPH_ROWS);
+        let mut bytes = std::fs::read(golden("graph")).unwrap();
+        mended::edit(&mut bytes, written);
+        std::fs::write(directory.path().join(GRAPH), &bytes).unwrap();
+        let problems = verify(directory.path(), &manifest).problems;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(problem), "{problems:?}");
+        let index = open(CENTRED, directory.path(), options, &manifest);
+        assert_eq!(index.derive(&Inline).unwrap(), 2);
+        assert_eq!(verify(directory.path(), &manifest).problems, Vec::<String>::new());
+        check_searches(CENTRED, &index, GRAPH_ROWS, "a graph built anew");
+    }
 }

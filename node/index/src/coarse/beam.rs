@@ -1,31 +1,12 @@
 //! The best places seen on a walk, in order, with where to go on: one sorted array of numbers.
 //!
-//! A place and its score are one u64 (score above, so that better is smaller; place below; lowest bit: walked from), so
-//! that comparing is one instruction and what enters from one hop is merged in one pass instead of one insertion each.
+//! A place and its score are one [key](crate::simd::key), whose lowest bit says that the place was walked from; so what enters from one hop
+//! is merged in one pass instead of one insertion each.
 
-/// Places that one number can hold beside its mark.
-pub(super) const PLACES_MAX: u64 = 1 << 31;
+use crate::simd::of_key;
+
+/// Of a key: its place was walked from.
 const WALKED: u64 = 1;
-
-/// A score and a place as one number, ordered better score first, then smaller place.
-#[inline]
-pub(super) fn key(score: f32, place: u32) -> u64 {
-    let bits = score.to_bits();
-    let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-    u64::from(!ascending) << 32 | u64::from(place) << 1
-}
-
-/// The inverse of [`key`].
-#[inline]
-pub(super) fn of_key(key: u64) -> (f32, u32) {
-    let ascending = !((key >> 32) as u32);
-    let bits = if ascending >> 31 == 1 {
-        ascending & !(1 << 31)
-    } else {
-        !ascending
-    };
-    (f32::from_bits(bits), (key as u32) >> 1)
-}
 
 /// Invariants: `keys` is sorted without the marks and at most `width` long; all before `next` are marked.
 #[derive(Debug, Default)]
@@ -126,18 +107,8 @@ fn sort(keys: &mut [u64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::key;
     use proptest::prelude::*;
-
-    #[test]
-    fn keys_keep_scores_and_order() {
-        let scores = [f32::MAX, 1.5, 1e-30, 0.0, -0.0, -1e-30, -2.0, f32::MIN];
-        for (at, score) in scores.into_iter().enumerate() {
-            assert_eq!(of_key(key(score, 77)), (score, 77));
-            assert!(at == 0 || key(scores[at - 1], 9) < key(score, 3), "{score}");
-        }
-        assert!(key(1.0, 3) < key(1.0, 4));
-        assert_eq!(of_key(key(0.5, (PLACES_MAX - 1) as u32)).1, (PLACES_MAX - 1) as u32);
-    }
 
     proptest! {
         #[test]

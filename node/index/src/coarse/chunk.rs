@@ -13,8 +13,8 @@ use super::places::Places;
 use super::quantize::{Factors, Quantizer, Scratch};
 use super::seek::{self, Rows, Scan};
 use crate::options::{Builder, Options};
-use crate::simd;
 use crate::simd::codes::CodeKernel;
+use crate::simd::{self, key, of_key};
 
 /// Vectors of fewer dimensions get no codes: the rows themselves are scored as fast.
 const DIMENSION_MIN: u32 = 64;
@@ -147,11 +147,11 @@ impl Rows for Chunks<'_> {
         }
     }
 
-    fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]) {
+    fn rank(&self, estimator: &Estimator, places: &[u32], worst: f32, keys: &mut Vec<u64>) {
         let (mut rows, mut sums) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
-        let mut done = 0;
         for places in places.chunk_by(|left, right| left / self.rows == right / self.rows) {
-            let (chunk, _) = self.at(places[0]);
+            let (chunk, row) = self.at(places[0]);
+            let (first, before) = (places[0] - row as u32, keys.len());
             rows.clear();
             rows.extend(places.iter().map(|place| place % self.rows));
             sums.resize(rows.len(), 0);
@@ -159,10 +159,12 @@ impl Rows for Chunks<'_> {
                 .coder
                 .kernel
                 .gather(&estimator.query, &chunk.codes, &rows, &mut sums);
-            let scores = &mut scores[done..][..rows.len()];
-            let beside = chunk.coder.layout().beside;
-            simd::finish(&sums, &rows, &chunk.terms, beside, estimator.line(), scores);
-            done += rows.len();
+            let terms = estimator.terms(&chunk.terms, chunk.coder.layout().beside);
+            simd::rank(&sums, &rows, terms, worst, keys);
+            for ranked in &mut keys[before..] {
+                let (score, row) = of_key(*ranked);
+                *ranked = key(score, first + row);
+            }
         }
     }
 
@@ -171,9 +173,11 @@ impl Rows for Chunks<'_> {
         chunk.coder.layout().read(&chunk.terms, &chunk.bounds, row)
     }
 
-    fn expect(&self, place: u32) {
-        let (chunk, row) = self.at(place);
-        let width = chunk.coder.quantizer.row_bytes();
-        simd::prefetch(&chunk.codes[row * width..][..width]);
+    fn expect(&self, places: &[u32]) {
+        for place in places {
+            let (chunk, row) = self.at(*place);
+            let width = chunk.coder.quantizer.row_bytes();
+            simd::prefetch(&chunk.codes[row * width..][..width]);
+        }
     }
 }

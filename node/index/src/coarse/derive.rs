@@ -11,13 +11,14 @@ use super::origin::Origin;
 use super::quantize::{Factors, Quantizer};
 use super::recall::Curve;
 use super::walk::NO_LINK;
-use super::{Centroid, Coarse, Codes, Graph, beam, build, cluster, rotate};
+use super::{Centroid, Coarse, Codes, Graph, build, cluster, rotate};
 use crate::document::SegmentId;
 use crate::error::BuildError;
 use crate::executor::{Executor, Inline};
 use crate::options::{Builder, Options};
 use crate::pace::{CopyError, Pace, go_on_at};
 use crate::segment::{VectorFile, names};
+use crate::simd::PLACES_MAX;
 
 /// Fewer rows get no codes: scoring them in full is as fast, and exact.
 const CODES_ROWS_MIN: u64 = 256;
@@ -60,7 +61,7 @@ pub(crate) fn wants_codes(vectors: &VectorFile, options: Options) -> bool {
 
 /// Whether rows of this file are worth a graph.
 pub(crate) fn wants_graph(vectors: &VectorFile, options: Options) -> bool {
-    let fits = (GRAPH_ROWS_MIN..beam::PLACES_MAX).contains(&vectors.places());
+    let fits = (GRAPH_ROWS_MIN..PLACES_MAX).contains(&vectors.places());
     let can_build = match options.builder {
         Builder::Scan | Builder::Codes => false,
         Builder::Granum => true,

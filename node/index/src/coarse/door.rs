@@ -4,12 +4,12 @@
 use granum_model::Fine;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::beam::{Beam, key};
+use super::beam::Beam;
 use super::rotate::Rotation;
 use crate::options::Bits;
 use crate::simd;
 use crate::simd::codes::CodeKernel;
-use crate::simd::{Kernel, Sum};
+use crate::simd::{Kernel, Sum, key};
 
 fn byte(at: usize) -> u8 {
     xxh3_64(&(at as u64).to_le_bytes()) as u8
@@ -33,10 +33,7 @@ impl Codes {
     }
 
     pub fn expect(&self, rows: &[u32]) {
-        let width = self.kernel.row_bytes();
-        for row in rows {
-            simd::prefetch(&self.codes[*row as usize * width..][..width]);
-        }
+        simd::prefetch_rows(&self.codes, self.kernel.row_bytes(), rows);
     }
 
     pub fn sums(&self, rows: &[u32], sums: &mut [i32]) {

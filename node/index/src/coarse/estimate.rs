@@ -8,7 +8,7 @@
 
 use super::quantize::{Factors, Maker, Quantizer};
 use crate::metric::squared_euclid_to_score;
-use crate::simd;
+use crate::simd::{self, Beside, Terms};
 use granum_model::{Distance, ScoreInterval};
 
 /// Largest component of a rounded query.
@@ -77,11 +77,14 @@ impl Estimator {
         };
     }
 
-    /// The numbers that turn a row's sum into its estimated score, see [`simd::finish`]; for Euclid the score is minus the
-    /// *squared* distance.
+    /// What turns rows' sums into their estimated scores; for Euclid the score is minus the *squared* distance.
     #[inline]
-    pub fn line(&self) -> (f32, f32, f32) {
-        (self.constant, self.step, self.shift)
+    pub fn terms<'a>(&self, terms: &'a [f32], beside: Beside) -> Terms<'a> {
+        Terms {
+            terms,
+            beside,
+            line: (self.constant, self.step, self.shift),
+        }
     }
 
     /// Where the score lies, in the units of exact scores.

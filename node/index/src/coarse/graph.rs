@@ -137,7 +137,7 @@ impl Graph {
         self.file.footer().rows
     }
 
-    /// Checks every page, every link, and that what fills a list up stands at its end.
+    /// Checks every page, every link, that a list names no place twice, and that what fills it up stands at its end.
     pub fn check(&self) -> Result<(), ReadError> {
         self.file.check_all()?;
         let links = simd::words(self.file.section(LINKS)?);
@@ -149,6 +149,27 @@ impl Graph {
         let has_gap = |list: &[u32]| list.windows(2).any(|pair| pair[0] == NO_LINK && pair[1] != NO_LINK);
         match links.chunks_exact(self.degree()).position(has_gap) {
             Some(place) => Err(self.file.malformed(format!("a gap in the links of place {place}"))),
+            None => self.check_twice(links),
+        }
+    }
+
+    /// That no list names a place twice: each is compared with itself, moved by one, by two and so on.
+    fn check_twice(&self, links: &[u32]) -> Result<(), ReadError> {
+        let twice = |list: &[u32]| {
+            let equal = |(left, right): (&u32, &u32)| left == right && *left != NO_LINK;
+            // Counted to the end of the list: compiled to vectors, which a search for the first is not.
+            let pairs = |by: usize| {
+                list.iter()
+                    .zip(&list[by..])
+                    .filter(|(left, right)| equal((left, right)))
+                    .count()
+            };
+            (1..list.len()).any(|by| pairs(by) > 0)
+        };
+        match links.chunks_exact(self.degree()).position(twice) {
+            Some(place) => Err(self
+                .file
+                .malformed(format!("a place twice in the links of place {place}"))),
             None => Ok(()),
         }
     }

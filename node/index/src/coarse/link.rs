@@ -19,11 +19,10 @@ mod space;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::beam::{key, of_key};
 use super::walk::{NO_LINK, Terrain, Walker};
 use crate::executor::{Executor, map};
 use crate::pace::{Stopped, go_on_at};
-use crate::simd;
+use crate::simd::{self, key, of_key};
 pub(super) use extend::{Standing, extend};
 use space::Point;
 pub(super) use space::Space;
@@ -95,16 +94,22 @@ impl Terrain for Ground<'_> {
         self.links.of(place)
     }
 
-    fn score(&self, places: &[u32], scores: &mut [f32]) {
-        self.space.rough_scores(self.query, places, scores);
+    fn rank(&self, places: &[u32], worst: f32, keys: &mut Vec<u64>) {
+        const TILE: usize = 64;
+        let mut scores = [0.0; TILE];
+        for places in places.chunks(TILE) {
+            let scores = &mut scores[..places.len()];
+            self.space.rough_scores(self.query, places, scores);
+            simd::select(scores, places, worst, keys);
+        }
     }
 
     fn expect_links(&self, place: u32) {
         simd::prefetch_words(self.links.of(place));
     }
 
-    fn expect_score(&self, place: u32) {
-        self.space.expect_rough(place);
+    fn expect_ranks(&self, places: &[u32]) {
+        self.space.expect_rough(places);
     }
 }
 
@@ -263,7 +268,7 @@ fn trim(space: &Space, links: &mut Links, executor: &dyn Executor) -> Result<(),
 /// Picks up to `most` links of `row` by the rule; candidates are distinct and not `row`. Nearest first.
 fn pick(space: &Space, row: u32, candidates: Vec<u32>, most: usize) -> Vec<u32> {
     let own = space.point(row);
-    candidates.iter().for_each(|candidate| space.expect(*candidate));
+    space.expect(&candidates);
     let mut scores = vec![0.0; candidates.len()];
     space.scores(&own, &candidates, &mut scores);
     let mut nearest: Vec<u64> = scores

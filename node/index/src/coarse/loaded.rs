@@ -87,20 +87,14 @@ impl Loaded {
 
     /// The factors of a place will be read soon.
     pub fn expect_factors(&self, place: u32) {
-        self.expect_numbers(BOUNDS, place, self.layout.bounds());
+        let bytes = self.layout.bounds() * size_of::<f32>();
+        simd::prefetch_rows(self.memory.piece(BOUNDS), bytes, &[place]);
     }
 
     /// Where a place leads to, filled with [`NO_LINK`](super::walk::NO_LINK).
     #[inline]
     pub fn links(&self, place: u32) -> &[u32] {
         &simd::words(self.memory.piece(LINKS))[place as usize * self.degree..][..self.degree]
-    }
-
-    /// The `count` numbers that a place has in a piece will be read soon.
-    #[inline]
-    fn expect_numbers(&self, piece: usize, place: u32, count: usize) {
-        let bytes = count * size_of::<f32>();
-        simd::prefetch(&self.memory.piece(piece)[place as usize * bytes..][..bytes]);
     }
 
     fn numbers(&self, piece: usize) -> &[f32] {
@@ -119,15 +113,15 @@ impl Rows for Loaded {
     }
 
     #[inline]
-    fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]) {
+    fn rank(&self, estimator: &Estimator, places: &[u32], worst: f32, keys: &mut Vec<u64>) {
         const TILE: usize = 64;
-        let terms = self.numbers(TERMS);
+        let terms = estimator.terms(self.numbers(TERMS), self.layout.beside);
         let mut sums = [0; TILE];
-        for (places, scores) in places.chunks(TILE).zip(scores.chunks_mut(TILE)) {
+        for places in places.chunks(TILE) {
             let sums = &mut sums[..places.len()];
             self.kernel
                 .gather(&estimator.query, self.memory.piece(CODES), places, sums);
-            simd::finish(sums, places, terms, self.layout.beside, estimator.line(), scores);
+            simd::rank(sums, places, terms, worst, keys);
         }
     }
 
@@ -137,12 +131,12 @@ impl Rows for Loaded {
     }
 
     #[inline]
-    fn expect(&self, place: u32) {
-        let width = self.kernel.row_bytes();
-        simd::prefetch(&self.memory.piece(CODES)[place as usize * width..][..width]);
+    fn expect(&self, places: &[u32]) {
+        simd::prefetch_rows(self.memory.piece(CODES), self.kernel.row_bytes(), places);
         // Scales alone are few enough to be near.
         if self.layout.beside != Beside::Nothing {
-            self.expect_numbers(TERMS, place, self.layout.beside.terms());
+            let bytes = self.layout.beside.terms() * size_of::<f32>();
+            simd::prefetch_rows(self.memory.piece(TERMS), bytes, places);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::loaded::Loaded;
 use super::places::{Blocks, Places};
 use super::quantize::{Factors, Quantizer};
 use super::walk::{Terrain, Walker};
-use crate::simd;
+use crate::simd::{self, of_key};
 use crate::top_k::KthBest;
 
 /// Entries that a walk begins at.
@@ -104,8 +104,7 @@ struct Seeker {
     candidates: Vec<(f32, u32)>,
     tile: Vec<u32>,
     next_tile: Vec<u32>,
-    scores: Vec<f32>,
-    good: Vec<u32>,
+    good: Vec<u64>,
 }
 
 thread_local! {
@@ -136,8 +135,8 @@ impl Terrain for Coded<'_> {
     }
 
     #[inline]
-    fn score(&self, places: &[u32], scores: &mut [f32]) {
-        self.rows.score(self.estimator, places, scores);
+    fn rank(&self, places: &[u32], worst: f32, keys: &mut Vec<u64>) {
+        self.rows.rank(self.estimator, places, worst, keys);
     }
 
     #[inline]
@@ -146,8 +145,8 @@ impl Terrain for Coded<'_> {
     }
 
     #[inline]
-    fn expect_score(&self, place: u32) {
-        self.rows.expect(place);
+    fn expect_ranks(&self, places: &[u32]) {
+        self.rows.expect(places);
     }
 }
 
@@ -230,12 +229,12 @@ pub(super) trait Rows {
     fn places(&self) -> u32;
     /// The largest error and norm of any place.
     fn largest(&self) -> Factors;
-    /// Estimated scores of `places`, see [`Estimator::line`].
-    fn score(&self, estimator: &Estimator, places: &[u32], scores: &mut [f32]);
+    /// Appends the keys of those of `places` whose estimated scores are above `worst`, see [`simd::rank`].
+    fn rank(&self, estimator: &Estimator, places: &[u32], worst: f32, keys: &mut Vec<u64>);
     /// All factors of a place.
     fn factors(&self, place: u32) -> Factors;
-    /// A place will be scored soon.
-    fn expect(&self, place: u32);
+    /// These will be ranked soon.
+    fn expect(&self, places: &[u32]);
 }
 
 /// See [`Coarse::scan`]. A tile of codes comes from memory once and is scored for each query while it is near.
@@ -251,7 +250,6 @@ pub(super) fn scan(
             estimators,
             tile,
             next_tile,
-            scores,
             good,
             ..
         } = seeker;
@@ -264,7 +262,7 @@ pub(super) fn scan(
         let mut blocks = Blocks::new(rows.places(), among);
         let mut take = |tile: &mut Vec<u32>| {
             blocks.next(TILE, tile);
-            tile.iter().for_each(|place| rows.expect(*place));
+            rows.expect(tile);
         };
         take(next_tile);
         while !next_tile.is_empty() {
@@ -277,17 +275,16 @@ pub(super) fn scan(
                 next_stop = scored + STOP_ROWS;
             }
             scored += tile.len() as u64;
-            scores.resize(tile.len(), 0.0);
             for (estimator, scan) in estimators.iter().zip(&mut *scans) {
-                rows.score(estimator, tile, scores);
                 // Most rows are far below the floor: what may reach it is picked by estimate before its bound is computed.
                 let reach = scan.deviations * estimator.widest(largest);
                 let bar = (estimator.inward(scan.floor) - reach).next_down();
                 // Numbers beyond f32: nothing is known to be below.
-                simd::above(scores, if reach.is_finite() { bar } else { f32::NAN }, good);
-                for at in good.iter().map(|at| *at as usize) {
-                    let factors = rows.factors(tile[at]);
-                    scan.offer(tile[at], estimator.interval(factors, scores[at], scan.deviations));
+                let bar = if reach.is_finite() { bar } else { f32::NAN };
+                good.clear();
+                rows.rank(estimator, tile, bar, good);
+                for (score, place) in good.iter().map(|key| of_key(*key)) {
+                    scan.offer(place, estimator.interval(rows.factors(place), score, scan.deviations));
                 }
             }
         }

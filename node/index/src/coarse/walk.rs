@@ -9,8 +9,8 @@
 //! out afterwards. Where few may be, only places that [pass](Terrain::passing) are scored, and a link to one that does not
 //! is replaced by the links of that one (ACORN-1, SIGMOD 2024): the graph of those that pass need not hang together.
 
-use super::beam::{Beam, key, of_key};
-use crate::simd;
+use super::beam::Beam;
+use crate::simd::{self, BEYOND, of_key};
 
 /// Fills a list of links that is shorter than the degree.
 pub(super) const NO_LINK: u32 = u32::MAX;
@@ -33,14 +33,15 @@ pub(super) trait Terrain {
         None
     }
 
-    /// Scores of places, higher is better.
-    fn score(&self, places: &[u32], scores: &mut [f32]);
+    /// Appends to `keys` those ([`simd::key`]) of the places that score above `worst`, of all of them if that is no number. Higher
+    /// scores are better.
+    fn rank(&self, places: &[u32], worst: f32, keys: &mut Vec<u64>);
 
     /// The links of `place` will be read soon.
     fn expect_links(&self, place: u32);
 
-    /// `place` will be scored soon.
-    fn expect_score(&self, place: u32);
+    /// These will be ranked soon.
+    fn expect_ranks(&self, places: &[u32]);
 }
 
 /// A walk's memory, reused from walk to walk.
@@ -50,15 +51,13 @@ pub(super) struct Walker {
     seen: Seen,
     ahead: Vec<u32>,
     detours: Vec<u32>,
-    scores: Vec<f32>,
-    good: Vec<u32>,
     fresh: Vec<u64>,
     /// Places scored by the last walk.
     pub scored: u64,
 }
 
 /// A byte a place, equal to `mark` where a walk has seen it: the next walk takes the next mark, and all bytes are cleared
-/// once in 255 walks.
+/// once in 255 walks. [`BEYOND`] bytes more than places.
 #[derive(Debug, Default)]
 struct Seen {
     bytes: Vec<u8>,
@@ -67,8 +66,8 @@ struct Seen {
 
 impl Seen {
     fn begin(&mut self, places: usize) {
-        if self.bytes.len() < places {
-            self.bytes.resize(places, 0);
+        if self.bytes.len() < places + BEYOND {
+            self.bytes.resize(places + BEYOND, 0);
         }
         self.mark = self.mark.wrapping_add(1);
         if self.mark == 0 {
@@ -88,12 +87,10 @@ impl Walker {
     pub fn walk(&mut self, terrain: &impl Terrain, entries: &[u32], starts: usize, width: usize) {
         self.beam.begin(width);
         self.seen.begin(terrain.places() as usize);
-        self.ahead.clear();
-        self.ahead.extend_from_slice(entries);
         self.scored = entries.len() as u64;
-        self.scores.resize(self.ahead.len(), 0.0);
-        terrain.score(&self.ahead, &mut self.scores);
-        self.begin(entries, starts.min(entries.len()));
+        self.fresh.clear();
+        terrain.rank(entries, f32::NAN, &mut self.fresh);
+        keep_best(&mut self.fresh, starts);
         for at in 0..self.fresh.len() {
             let (_, place) = of_key(self.fresh[at]);
             self.seen.add(place);
@@ -101,26 +98,6 @@ impl Walker {
         }
         self.beam.merge(&mut self.fresh);
         while self.hop(terrain) {}
-    }
-
-    /// Leaves in `fresh` the best `starts` entries.
-    fn begin(&mut self, entries: &[u32], starts: usize) {
-        self.fresh.clear();
-        let mut worst = u64::MAX;
-        for (score, place) in self.scores.iter().zip(entries) {
-            let key = key(*score, *place);
-            if key >= worst {
-                continue;
-            }
-            if self.fresh.len() == starts {
-                self.fresh.pop();
-            }
-            let at = self.fresh.partition_point(|better| *better < key);
-            self.fresh.insert(at, key);
-            if self.fresh.len() == starts {
-                worst = self.fresh[starts - 1];
-            }
-        }
     }
 
     /// Score and place of the best, best first.
@@ -142,10 +119,12 @@ impl Walker {
         if walked == 0 {
             return false;
         }
+        terrain.expect_ranks(&self.ahead);
         self.scored += self.ahead.len() as u64;
-        self.scores.resize(self.ahead.len(), 0.0);
-        terrain.score(&self.ahead, &mut self.scores);
-        self.keep(terrain);
+        self.fresh.clear();
+        terrain.rank(&self.ahead, self.beam.worst(), &mut self.fresh);
+        self.fresh.iter().for_each(|key| terrain.expect_links(of_key(*key).1));
+        self.beam.merge(&mut self.fresh);
         true
     }
 
@@ -154,7 +133,7 @@ impl Walker {
     fn gather(&mut self, terrain: &impl Terrain, place: u32) {
         let before = self.ahead.len();
         simd::sift(
-            listed(terrain.links(place)),
+            terrain.links(place),
             &mut self.seen.bytes,
             self.seen.mark,
             &mut self.ahead,
@@ -162,9 +141,6 @@ impl Walker {
         if let Some(passing) = terrain.passing() {
             self.detour(terrain, passing, before);
         }
-        self.ahead[before..]
-            .iter()
-            .for_each(|place| terrain.expect_score(*place));
     }
 
     /// Puts in the stead of places, from number `first` on, that do not pass what they lead to and passes.
@@ -181,19 +157,19 @@ impl Walker {
             simd::sift_passing(links, passing, &mut self.seen.bytes, self.seen.mark, &mut self.ahead);
         }
     }
+}
 
-    /// Takes what is good enough into the beam.
-    #[inline]
-    fn keep(&mut self, terrain: &impl Terrain) {
-        simd::above(&self.scores, self.beam.worst(), &mut self.good);
-        self.fresh.clear();
-        for at in &self.good {
-            let place = self.ahead[*at as usize];
-            terrain.expect_links(place);
-            self.fresh.push(key(self.scores[*at as usize], place));
+/// Leaves the `most` best of `keys`, best first: few of not many.
+fn keep_best(keys: &mut Vec<u64>, most: usize) {
+    for at in 1..keys.len() {
+        let (key, kept) = (keys[at], at.min(most));
+        let to = keys[..kept].partition_point(|better| *better < key);
+        if to < most {
+            keys.copy_within(to..at.min(most - 1), to + 1);
+            keys[to] = key;
         }
-        self.beam.merge(&mut self.fresh);
     }
+    keys.truncate(most);
 }
 
 /// Links without what fills the list up.

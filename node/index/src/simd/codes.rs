@@ -145,6 +145,14 @@ pub(crate) fn prefetch(bytes: &[u8]) {
     let _ = (bytes, LINE_BYTES);
 }
 
+/// As [`prefetch`], of those of all rows, `width` bytes each, that `wanted` names; each must be there.
+#[inline]
+pub(crate) fn prefetch_rows(rows: &[u8], width: usize, wanted: &[u32]) {
+    for row in wanted {
+        prefetch(&rows[*row as usize * width..][..width]);
+    }
+}
+
 /// As [`prefetch`].
 #[inline]
 pub(crate) fn prefetch_words(words: &[u32]) {

@@ -1,25 +1,53 @@
 //! The loops of a walk's hop around the sums: which links are new, what are the scores, which are good enough?
 //!
 //! Each is a few instructions an item, run some hundred times a query, so bounds are checked for all items at once, before,
-//! and items are counted instead of branched upon: whether a link is new or a score good is as good as random.
+//! and items are counted instead of branched upon: whether a link is new or a score good is as good as random. Those of every
+//! hop are in AVX-512, too, for which these are the oracle.
 
-/// Appends to `out` the links whose byte in `seen` is not `mark`, and marks them.
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use super::key::key;
+
+/// Bytes of `seen` behind that of the last place: four are read at each place at once, and one place more stands for none.
+pub(crate) const BEYOND: usize = 4;
+
+/// Whether this machine takes sixteen at a time.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn is_wide() -> bool {
+    std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("popcnt")
+}
+
+/// Appends to `out` the links whose byte in `seen`, which has [`BEYOND`] more, is not `mark`, and marks them. A list names a place
+/// once; links that lead to no place are passed over.
 #[inline]
 pub(crate) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
-    let places = seen.len();
     assert!(
-        links.iter().all(|link| (*link as usize) < places),
-        "a link beyond the {places} places"
+        seen.len() >= BEYOND,
+        "{} bytes, not {BEYOND} more than places",
+        seen.len()
     );
-    let before = out.len();
-    out.resize(before + links.len(), 0);
-    let mut end = before;
-    for link in links {
-        // SAFETY: every link is below the length of `seen`, as was just checked; `end` grows by at most one a link and
-        // `out` has a place for each.
+    #[cfg(target_arch = "x86_64")]
+    if is_wide() {
+        // SAFETY: the machine has the instructions.
+        return unsafe { avx512::sift(links, seen, mark, out) };
+    }
+    sift_each(links, seen, mark, out);
+}
+
+/// See [`sift`].
+#[inline]
+fn sift_each(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
+    let places = seen.len() - BEYOND;
+    let mut end = out.len();
+    out.resize(end + links.len(), 0);
+    let to = &mut out[..];
+    for link in links.iter().filter(|link| (**link as usize) < places) {
+        // SAFETY: the link is below the length of `seen`; `end` grows by at most one a link and `to` has a place for each.
         unsafe {
             let byte = seen.get_unchecked_mut(*link as usize);
-            *out.get_unchecked_mut(end) = *link;
+            *to.get_unchecked_mut(end) = *link;
             end += usize::from(*byte != mark);
             *byte = mark;
         }
@@ -118,67 +146,96 @@ impl Beside {
     }
 }
 
-/// Turns integer sums into scores: `constant + scale * (step * sum + shift)`, and what stands `beside` the scale; `terms` are those
-/// of all rows, sums and scores those of each of `places`.
-#[inline]
-pub(crate) fn finish(
-    sums: &[i32],
-    places: &[u32],
-    terms: &[f32],
-    beside: Beside,
-    line: (f32, f32, f32),
-    scores: &mut [f32],
-) {
-    assert!(
-        sums.len() == places.len() && sums.len() == scores.len(),
-        "sums, places and scores differ in number"
-    );
-    match beside {
-        Beside::Nothing => finish_each(sums, places, terms, line, scores, |score, [_]| score),
-        Beside::Norm => finish_each(sums, places, terms, line, scores, |score, [_, norm]| {
-            score - norm * norm
-        }),
-        Beside::Offset => finish_each(sums, places, terms, line, scores, |score, [_, offset]| score + offset),
+/// What stands beside the codes of rows, `beside` says what, and turns the sum over a code into a score.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    pub terms: &'a [f32],
+    pub beside: Beside,
+    /// `(constant, step, shift)`: a score is `constant + scale * (step * sum + shift)`, and what stands beside the scale.
+    pub line: (f32, f32, f32),
+}
+
+impl Terms<'_> {
+    /// How many rows they are of, if `TERMS` of them are a row's.
+    fn rows<const TERMS: usize>(&self) -> usize {
+        assert!(self.terms.len().is_multiple_of(TERMS), "not {TERMS} terms a row");
+        self.terms.len() / TERMS
     }
 }
 
-/// See [`finish`]: `score` makes it of the part that the code tells and of a row's terms.
+/// Appends to `out` the keys of the rows whose score is not at or below `worst`; `sums` are those of `rows`. What is no number is to
+/// be looked at, not lost: if `worst` is none, all are taken.
 #[inline]
-fn finish_each<const TERMS: usize>(
+pub(crate) fn rank(sums: &[i32], rows: &[u32], terms: Terms<'_>, worst: f32, out: &mut Vec<u64>) {
+    assert_eq!(sums.len(), rows.len(), "sums and rows differ in number");
+    #[cfg(target_arch = "x86_64")]
+    if is_wide() {
+        // SAFETY: the machine has the instructions.
+        return unsafe { avx512::rank(sums, rows, terms, worst, out) };
+    }
+    rank_all(sums, rows, terms, worst, out);
+}
+
+/// See [`rank`].
+fn rank_all(sums: &[i32], rows: &[u32], terms: Terms<'_>, worst: f32, out: &mut Vec<u64>) {
+    match terms.beside {
+        Beside::Nothing => rank_each(sums, rows, terms, worst, out, |score, [_]| score),
+        Beside::Norm => rank_each(sums, rows, terms, worst, out, |score, [_, norm]| score - norm * norm),
+        Beside::Offset => rank_each(sums, rows, terms, worst, out, |score, [_, offset]| score + offset),
+    }
+}
+
+/// See [`rank`]: `score` makes it of the part that the code tells and of a row's terms.
+#[inline]
+fn rank_each<const TERMS: usize>(
     sums: &[i32],
-    places: &[u32],
-    terms: &[f32],
-    (constant, step, shift): (f32, f32, f32),
-    scores: &mut [f32],
+    rows: &[u32],
+    terms: Terms<'_>,
+    worst: f32,
+    out: &mut Vec<u64>,
     score: impl Fn(f32, &[f32; TERMS]) -> f32,
 ) {
-    let (rows, rest) = terms.as_chunks::<TERMS>();
-    let count = rows.len();
-    assert!(rest.is_empty(), "not {TERMS} terms a row");
+    let (constant, step, shift) = terms.line;
+    let count = terms.rows::<TERMS>();
+    let (table, _) = terms.terms.as_chunks::<TERMS>();
     assert!(
-        places.iter().all(|place| (*place as usize) < count),
-        "a place beyond the {count} of the table"
+        rows.iter().all(|row| (*row as usize) < count),
+        "a row beyond the {count} of the table"
     );
-    for ((own, sum), place) in scores.iter_mut().zip(sums).zip(places) {
-        // SAFETY: every place is below the number of rows, as was just checked.
-        let row = unsafe { rows.get_unchecked(*place as usize) };
-        *own = score(constant + row[0] * (step * *sum as f32 + shift), row);
-    }
+    let scores = sums.iter().zip(rows).map(|(sum, row)| {
+        // SAFETY: every row is below the number of rows, as was just checked.
+        let own = unsafe { table.get_unchecked(*row as usize) };
+        score(constant + own[0] * (step * *sum as f32 + shift), own)
+    });
+    select_each(scores, rows, worst, out);
 }
 
-/// Puts into `out` the numbers of the scores that are not at or below `worst`; one that is no number is not.
+/// As [`rank`], of rows whose scores are known.
+#[inline]
+pub(crate) fn select(scores: &[f32], rows: &[u32], worst: f32, out: &mut Vec<u64>) {
+    assert_eq!(scores.len(), rows.len(), "scores and rows differ in number");
+    #[cfg(target_arch = "x86_64")]
+    if is_wide() {
+        // SAFETY: the machine has the instructions.
+        return unsafe { avx512::select(scores, rows, worst, out) };
+    }
+    select_each(scores.iter().copied(), rows, worst, out);
+}
+
+/// See [`select`]; there is a row for each score, at least.
 #[inline]
 #[expect(
     clippy::neg_cmp_op_on_partial_ord,
     reason = "what is no number is to be looked at, not lost"
 )]
-pub(crate) fn above(scores: &[f32], worst: f32, out: &mut Vec<u32>) {
-    out.resize(scores.len(), 0);
-    let mut end = 0;
-    for (at, score) in (0u32..).zip(scores) {
-        // SAFETY: `end` grows by at most one a score and `out` has a place for each.
-        unsafe { *out.get_unchecked_mut(end) = at };
-        end += usize::from(!(*score <= worst));
+fn select_each(scores: impl Iterator<Item = f32>, rows: &[u32], worst: f32, out: &mut Vec<u64>) {
+    let mut end = out.len();
+    out.resize(end + rows.len(), 0);
+    let to = &mut out[..];
+    for (score, row) in scores.zip(rows) {
+        // SAFETY: `end` grows by at most one a row and `to` has a place for each.
+        unsafe { *to.get_unchecked_mut(end) = key(score, *row) };
+        end += usize::from(!(score <= worst));
     }
     out.truncate(end);
 }
@@ -186,14 +243,15 @@ pub(crate) fn above(scores: &[f32], worst: f32, out: &mut Vec<u32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn each_link_is_new_once() {
-        let (mut seen, mut out) = (vec![0; 10], vec![99]);
-        sift(&[3, 4, 3, 9], &mut seen, 7, &mut out);
-        sift(&[4, 5], &mut seen, 7, &mut out);
+        let (mut seen, mut out) = (vec![0; 10 + BEYOND], vec![99]);
+        sift(&[3, 4, 9, u32::MAX], &mut seen, 7, &mut out);
+        sift(&[4, 5, 10], &mut seen, 7, &mut out);
         assert_eq!(out, [99, 3, 4, 9, 5]);
-        assert_eq!(seen, [0, 0, 0, 7, 7, 7, 0, 0, 0, 7]);
+        assert_eq!(seen[..10], [0, 0, 0, 7, 7, 7, 0, 0, 0, 7]);
     }
 
     #[test]
@@ -210,43 +268,81 @@ mod tests {
         assert_eq!((places, others), (vec![5, 69, 3], vec![98, 5]));
     }
 
-    #[test]
-    #[should_panic = "a link beyond the 3 places"]
-    fn a_link_to_nowhere_is_noticed() {
-        sift(&[3], &mut [0; 3], 1, &mut Vec::new());
+    /// Of one row and more.
+    fn terms(terms: &[f32], beside: Beside) -> Terms<'_> {
+        let line = (100.0, 0.5, 1.0);
+        Terms { terms, beside, line }
     }
 
     #[test]
-    #[should_panic = "a place beyond the 2 of the table"]
-    fn a_place_without_terms_is_noticed() {
-        finish(&[0], &[2], &[0.0; 4], Beside::Norm, (0.0, 1.0, 0.0), &mut [0.0]);
+    #[should_panic = "a row beyond the 2 of the table"]
+    fn a_row_without_terms_is_noticed() {
+        rank(&[0], &[2], terms(&[0.0; 4], Beside::Norm), 0.0, &mut Vec::new());
     }
 
     #[test]
     #[should_panic = "not 2 terms a row"]
     fn a_table_of_other_rows_is_noticed() {
-        finish(&[0], &[0], &[0.0; 3], Beside::Offset, (0.0, 1.0, 0.0), &mut [0.0]);
+        rank(&[0], &[0], terms(&[0.0; 3], Beside::Offset), 0.0, &mut Vec::new());
     }
 
     #[test]
-    fn scores_are_finished_and_picked() {
-        let mut scores = [0.0; 2];
-        let line = (100.0, 0.5, 1.0);
-        let mut finished = |terms: &[f32], beside| {
-            finish(&[10, 20], &[1, 0], terms, beside, line, &mut scores);
-            scores
+    fn scores_are_made_of_sums_and_picked() {
+        let ranked = |table: &[f32], beside, worst| {
+            let mut out = vec![5];
+            rank(&[10, 20], &[1, 0], terms(table, beside), worst, &mut out);
+            out
         };
-        assert_eq!(finished(&[2.0, 4.0], Beside::Nothing), [124.0, 122.0]);
+        let nothing = [2.0, 4.0];
         assert_eq!(
-            finished(&[2.0, 1.0, 4.0, 3.0], Beside::Norm),
-            [124.0 - 9.0, 122.0 - 1.0]
+            ranked(&nothing, Beside::Nothing, 0.0),
+            [5, key(124.0, 1), key(122.0, 0)]
+        );
+        assert_eq!(ranked(&nothing, Beside::Nothing, 122.0), [5, key(124.0, 1)]);
+        assert_eq!(ranked(&nothing, Beside::Nothing, f32::NAN).len(), 3);
+        let both = [2.0, 1.0, 4.0, 3.0];
+        assert_eq!(
+            ranked(&both, Beside::Norm, 0.0),
+            [5, key(124.0 - 9.0, 1), key(122.0 - 1.0, 0)]
         );
         assert_eq!(
-            finished(&[2.0, 1.0, 4.0, 3.0], Beside::Offset),
-            [124.0 + 3.0, 122.0 + 1.0]
+            ranked(&both, Beside::Offset, 0.0),
+            [5, key(124.0 + 3.0, 1), key(122.0 + 1.0, 0)]
         );
-        let mut out = vec![5, 6, 7];
-        above(&[1.0, 3.0, 2.0, f32::NAN], 1.5, &mut out);
-        assert_eq!(out, [1, 2, 3]);
+        let mut out = vec![5];
+        select(&[1.0, 3.0, 2.0, f32::NAN], &[8, 7, 6, 9], 1.5, &mut out);
+        assert_eq!(out, [5, key(3.0, 7), key(2.0, 6), key(f32::NAN, 9)]);
+    }
+
+    proptest! {
+        #[test]
+        fn sixteen_at_a_time_are_each_alone(
+            lists in prop::collection::vec(prop::collection::btree_set(0u32..70, 0..40), 1..6),
+            sums in prop::collection::vec(-9_000i32..9_000, 70),
+            worst in prop_oneof![Just(f32::NAN), 90.0f32..110.0],
+        ) {
+            const ROWS: usize = 60;
+            let table: Vec<f32> = (0..2 * ROWS).map(|at| (at as f32 * 0.37).sin()).collect();
+            let (mut seen, mut rows) = ([vec![0; ROWS + BEYOND], vec![0; ROWS + BEYOND]], [vec![], vec![]]);
+            for list in lists {
+                let links: Vec<u32> = list.into_iter().rev().collect();
+                sift(&links, &mut seen[0], 3, &mut rows[0]);
+                sift_each(&links, &mut seen[1], 3, &mut rows[1]);
+            }
+            prop_assert_eq!(&seen[0][..ROWS], &seen[1][..ROWS]);
+            prop_assert_eq!(&rows[0], &rows[1]);
+            let (rows, sums) = (&rows[0], &sums[..rows[0].len()]);
+            for (beside, terms_a_row) in [(Beside::Nothing, 1), (Beside::Norm, 2), (Beside::Offset, 2)] {
+                let terms = terms(&table[..ROWS * terms_a_row], beside);
+                let (mut keys, mut expected) = (vec![1], vec![1]);
+                rank(sums, rows, terms, worst, &mut keys);
+                rank_all(sums, rows, terms, worst, &mut expected);
+                prop_assert_eq!(&keys, &expected);
+                let scores: Vec<f32> = sums.iter().map(|sum| *sum as f32 / 50.0).collect();
+                select(&scores, rows, worst, &mut keys);
+                select_each(scores.iter().copied(), rows, worst, &mut expected);
+                prop_assert_eq!(keys, expected);
+            }
+        }
     }
 }

@@ -30,6 +30,7 @@ mod avx512;
 pub(crate) mod codes;
 mod hadamard;
 mod hop;
+mod key;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod plain;
@@ -37,12 +38,13 @@ mod scalar;
 
 use std::borrow::Cow;
 
-pub(crate) use codes::{prefetch, prefetch_words};
+pub(crate) use codes::{prefetch, prefetch_rows, prefetch_words};
 use granum_model::{Dense, Fine, scaled};
 pub(crate) use hadamard::hadamard;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
-pub(crate) use hop::{Beside, above, divide, finish, sift, sift_passing};
+pub(crate) use hop::{BEYOND, Beside, Terms, divide, rank, select, sift, sift_passing};
+pub(crate) use key::{PLACES_MAX, key, of_key};
 pub(crate) use plain::{round_to_bytes, scale, squares_and_largest, to_grid, turn};
 
 /// What is summed.

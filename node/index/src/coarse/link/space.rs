@@ -179,17 +179,16 @@ impl Space {
         (point.squared - score).max(0.0)
     }
 
-    /// `row` will be scored soon.
+    /// `rows` will be scored soon.
     #[inline]
-    pub(super) fn expect(&self, row: u32) {
-        simd::prefetch(self.code(row));
+    pub(super) fn expect(&self, rows: &[u32]) {
+        simd::prefetch_rows(&self.codes, self.kernel.row_bytes(), rows);
     }
 
-    /// `row` will be scored roughly soon.
+    /// `rows` will be scored roughly soon.
     #[inline]
-    pub(super) fn expect_rough(&self, row: u32) {
-        let width = self.half_kernel.row_bytes();
-        simd::prefetch(&self.halves[row as usize * width..][..width]);
+    pub(super) fn expect_rough(&self, rows: &[u32]) {
+        simd::prefetch_rows(&self.halves, self.half_kernel.row_bytes(), rows);
     }
 
     fn code(&self, row: u32) -> &[u8] {

@@ -5,6 +5,7 @@ use super::*;
 use crate::coarse::factors::Layout;
 use crate::metric::squared_euclid_to_score;
 use crate::simd::codes::CodeKernel;
+use crate::simd::{Beside, of_key};
 
 /// Gaussian components, clustered so that neighbours exist; skewed lengths where the distance allows.
 fn vector(dimension: usize, number: u64, unit: bool) -> Vec<f32> {
@@ -73,11 +74,17 @@ fn errors(
             let mut sums = vec![0; rows.len()];
             kernel.gather(&estimator.query, &codes, &picked, &mut sums);
             for ((row, factors), code_sum) in rows.iter().zip(&factors).zip(sums) {
-                let mut score = [0.0];
                 let (layout, mut terms) = (Layout::of(&quantizer), Vec::new());
                 layout.push(*factors, &mut terms, &mut Vec::new());
-                simd::finish(&[code_sum], &[0], &terms, layout.beside, estimator.line(), &mut score);
-                let score = score[0];
+                let mut keys = Vec::new();
+                simd::rank(
+                    &[code_sum],
+                    &[0],
+                    estimator.terms(&terms, layout.beside),
+                    f32::NAN,
+                    &mut keys,
+                );
+                let (score, _) = of_key(keys[0]);
                 let deviation = f64::from(estimator.deviation(*factors, score, 1.0));
                 let off = f64::from(score) - exact(distance, &query, row);
                 bias += off;
@@ -159,7 +166,7 @@ fn bounds_hold_where_the_query_is_the_centroid() {
                 let long: Vec<f32> = vector(96, number, true).iter().map(|value| value * size).collect();
                 let row = beside(&centroid, long);
                 let factors = quantizer.encode(&row, &mut Scratch::default(), &mut Vec::new());
-                let (constant, _, _) = estimator.line();
+                let (constant, _, _) = estimator.terms(&[], Beside::Nothing).line;
                 let score = match quantizer.has_lengths() {
                     true => constant - factors.norm * factors.norm,
                     false => constant + factors.offset,
