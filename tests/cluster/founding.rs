@@ -73,6 +73,13 @@ async fn a_cluster_that_began_as_one_node_bears_the_loss_of_two_when_it_has_seve
         })
         .await;
         observed.push(voters(&client).await);
+        eventually("the status says so", Duration::from_secs(60), async || {
+            let status = client.status().await.unwrap();
+            let register = status.register.unwrap();
+            let is_whole = register.joining.is_none() && register.replicas.iter().all(|replica| replica.reachable);
+            is_whole && register.replicas.len() == wanted && status.register_wanted as usize == wanted
+        })
+        .await;
     }
     assert_eq!(observed, [1, 3, 3, 3, 3, 5]);
 
@@ -86,6 +93,11 @@ async fn a_cluster_that_began_as_one_node_bears_the_loss_of_two_when_it_has_seve
     assert!(holders.contains(&0), "{holders:?}");
     cluster.kill_node(0);
     cluster.kill_node(*holders.iter().find(|holder| **holder != 0).unwrap());
+    eventually("the status misses two", Duration::from_secs(60), async || {
+        let said = cluster.granum(&["status"]);
+        String::from_utf8_lossy(&said.stderr).contains("the cluster's map: 3 of 5 replicas are up")
+    })
+    .await;
     create(&client, "documents", 2).await;
     write_all(&client, "documents", 0..100).await;
     assert_all_there(&client, "documents", 100).await;

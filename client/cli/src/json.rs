@@ -142,15 +142,25 @@ pub fn index_kind(field: &v1::PayloadField) -> &'static str {
     }
 }
 
+/// The group that holds the cluster's map, which is to have so many replicas.
+pub fn register(info: &v1::ShardInfo, wanted: u32) -> Value {
+    json!({
+        "replicas": info.replicas.iter().map(replica).collect::<Vec<_>>(),
+        "joining": info.joining.as_ref().map(replica),
+        "wanted": wanted,
+    })
+}
+
+fn replica(replica: &v1::ReplicaInfo) -> Value {
+    json!({
+        "replica": replica.replica, "node": node_id(replica.node), "reachable": replica.reachable,
+        "leader": replica.leader, "term": replica.term, "applied_index": replica.applied_index,
+        "lag_entries": replica.lag_entries, "documents": replica.documents,
+        "recent_documents": replica.recent_documents, "segments": replica.segments, "disk_bytes": replica.disk_bytes,
+    })
+}
+
 fn shard(info: &v1::ShardInfo) -> Value {
-    let replica = |replica: &v1::ReplicaInfo| {
-        json!({
-            "replica": replica.replica, "node": node_id(replica.node), "reachable": replica.reachable,
-            "leader": replica.leader, "term": replica.term, "applied_index": replica.applied_index,
-            "lag_entries": replica.lag_entries, "documents": replica.documents,
-            "recent_documents": replica.recent_documents, "segments": replica.segments, "disk_bytes": replica.disk_bytes,
-        })
-    };
     json!({
         "id": info.id,
         "epoch": info.epoch,

@@ -37,6 +37,7 @@ pub async fn run(command: Status) -> anyhow::Result<()> {
             "map_revision": status.map_revision,
             "coordinator_version": status.coordinator_version,
             "nodes": status.nodes.iter().map(node).collect::<Vec<_>>(),
+            "register": status.register.as_ref().map(|own| json::register(own, status.register_wanted)),
             "collections": status.collections.iter().map(json::collection).collect::<Vec<_>>(),
             "warnings": warnings,
         }))?;
@@ -132,45 +133,53 @@ fn warnings(status: &v1::ClusterStatusResponse) -> Vec<String> {
             ));
         }
     }
+    if let Some(register) = &status.register {
+        let wanted = status.register_wanted as usize;
+        let what_fails = "so no collection, replica or node can be changed";
+        group_warnings("the cluster's map", register, wanted, what_fails, &mut warnings);
+    }
     for collection in &status.collections {
-        collection_warnings(collection, &mut warnings);
+        let (wanted, what_fails) = (
+            collection.replication_factor as usize,
+            "so no writes and no linearizable reads",
+        );
+        for shard in &collection.shards {
+            let name = format!("{}, shard {}", collection.name, shard.id);
+            group_warnings(&name, shard, wanted, what_fails, &mut warnings);
+        }
     }
     warnings
 }
 
-fn collection_warnings(collection: &v1::CollectionInfo, warnings: &mut Vec<String>) {
-    for shard in &collection.shards {
-        let name = format!("{}, shard {}", collection.name, shard.id);
-        let reachable = shard.replicas.iter().filter(|replica| replica.reachable);
-        let up = reachable.clone().count();
-        if !shard.replicas.iter().any(|replica| replica.reachable && replica.leader) {
-            warnings.push(format!("{name}: no leader, so no writes and no linearizable reads"));
-        }
-        if shard.diverged_at > 0 {
-            let index = grouped(shard.diverged_at);
-            warnings.push(format!(
-                "{name}: its replicas hold different documents as of log index {index}"
-            ));
-        }
-        if let Some(joining) = &shard.joining {
-            let (node, behind) = (json::node_id(joining.node), grouped(joining.lag_entries));
-            warnings.push(format!(
-                "{name}: replica {} is being replaced by one on node {node}, which is {behind} entries behind",
-                shard.leaving
-            ));
-        } else if up < collection.replication_factor as usize {
-            warnings.push(format!(
-                "{name}: {up} of {} replicas are up",
-                collection.replication_factor
-            ));
-        }
-        for replica in reachable.filter(|replica| replica.lag_entries >= LAG_ENTRIES) {
-            let behind = grouped(replica.lag_entries);
-            warnings.push(format!(
-                "{name}: the replica on node {} is {behind} entries behind",
-                json::node_id(replica.node)
-            ));
-        }
+/// Of a group that is to have `wanted` replicas.
+fn group_warnings(name: &str, group: &v1::ShardInfo, wanted: usize, what_fails: &str, warnings: &mut Vec<String>) {
+    let reachable = group.replicas.iter().filter(|replica| replica.reachable);
+    let up = reachable.clone().count();
+    if !group.replicas.iter().any(|replica| replica.reachable && replica.leader) {
+        warnings.push(format!("{name}: no leader, {what_fails}"));
+    }
+    if group.diverged_at > 0 {
+        let index = grouped(group.diverged_at);
+        warnings.push(format!(
+            "{name}: its replicas hold different documents as of log index {index}"
+        ));
+    }
+    if let Some(joining) = &group.joining {
+        let (node, behind) = (json::node_id(joining.node), grouped(joining.lag_entries));
+        let what_for = match group.leaving {
+            0 => format!("a replica is being added on node {node}"),
+            leaving => format!("replica {leaving} is being replaced by one on node {node}"),
+        };
+        warnings.push(format!("{name}: {what_for}, which is {behind} entries behind"));
+    } else if up < wanted {
+        warnings.push(format!("{name}: {up} of {wanted} replicas are up"));
+    }
+    for replica in reachable.filter(|replica| replica.lag_entries >= LAG_ENTRIES) {
+        let behind = grouped(replica.lag_entries);
+        warnings.push(format!(
+            "{name}: the replica on node {} is {behind} entries behind",
+            json::node_id(replica.node)
+        ));
     }
 }
 
@@ -250,5 +259,28 @@ mod tests {
         assert!(warnings(&down)[0].contains("5 B left"));
         down.nodes[0].read_only = true;
         assert!(warnings(&down)[0].contains("takes no writes"));
+    }
+
+    #[test]
+    fn the_group_that_holds_the_map_is_watched_too() {
+        let mut status = cluster(vec![replica(1, true), replica(2, false)]);
+        let register = |replicas, joining| v1::ShardInfo {
+            replicas,
+            joining,
+            ..Default::default()
+        };
+        status.register_wanted = 3;
+        status.register = Some(register(vec![replica(1, true)], None));
+        assert_eq!(warnings(&status), ["the cluster's map: 1 of 3 replicas are up"]);
+        status.register = Some(register(vec![replica(1, true)], Some(replica(2, false))));
+        assert_eq!(
+            warnings(&status),
+            ["the cluster's map: a replica is being added on node 0000000000000002, which is 0 entries behind"]
+        );
+        status.register_wanted = 1;
+        status.register = Some(register(vec![replica(1, true)], None));
+        assert_eq!(warnings(&status), Vec::<String>::new());
+        status.register = Some(register(Vec::new(), None));
+        assert!(warnings(&status)[0].contains("no leader, so no collection"));
     }
 }

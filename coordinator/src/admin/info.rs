@@ -4,8 +4,8 @@ use granum_model::NodeId;
 use granum_proto::internal::{Member, NodeRecord, ReplicaReport};
 use granum_proto::v1;
 
-use crate::control::compare;
 use crate::control::observe::Reports;
+use crate::control::{compare, replace};
 use crate::map::{Collection, Shard, ShardMap};
 
 /// A collection.
@@ -73,6 +73,7 @@ fn replica(member: &Member, reachable: bool, report: Option<&ReplicaReport>, las
 /// The cluster.
 pub(super) fn cluster(map: &ShardMap, reports: &Reports, cluster: u64) -> v1::ClusterStatusResponse {
     let nodes = map.nodes.iter().map(|(id, record)| node(*id, record, reports));
+    let register = replace::register(map, reports);
     v1::ClusterStatusResponse {
         cluster,
         map_revision: map.revision,
@@ -83,6 +84,10 @@ pub(super) fn cluster(map: &ShardMap, reports: &Reports, cluster: u64) -> v1::Cl
             .map(|found| collection(found, reports))
             .collect(),
         coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+        register_wanted: register
+            .as_ref()
+            .map_or(0, |register| replace::register_wanted(map, register) as u32),
+        register: Some(register.map_or_else(Default::default, |register| shard(&register, reports))),
     }
 }
 

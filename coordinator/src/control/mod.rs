@@ -8,7 +8,7 @@ pub(crate) mod apply;
 pub(crate) mod compare;
 pub(crate) mod observe;
 pub(crate) mod plan;
-mod replace;
+pub(crate) mod replace;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -65,17 +65,21 @@ pub(super) fn replace(
 /// not stop at one. It does not begin while one of its replicas is not well. It never shrinks.
 pub(super) fn grow(map: &ShardMap, register: &Arc<Shard>, reports: &Reports) -> Option<Step> {
     reports.leader(register)?;
-    let members = &register.record.replicas;
-    let staying = map.nodes.values().filter(|node| !node.draining).count();
-    let is_halfway = members.len().is_multiple_of(2);
-    let wanted = register_voters(staying).max(members.len() + usize::from(is_halfway));
-    let lacking = wanted - members.len();
+    let lacking = register_wanted(map, register) - register.record.replicas.len();
     if lacking == 0 || register.replacing().is_some() || !may_grow(register, reports) {
         return None;
     }
     let free: Vec<NodeId> = free(map, register, reports).collect();
     let node = emptiest(map, free.iter().copied()).filter(|_| free.len() >= lacking)?;
     Some(Step::BeginReplacing(register.clone(), None, node))
+}
+
+/// How many replicas the register is to have, of which it has so many at least.
+pub(crate) fn register_wanted(map: &ShardMap, register: &Shard) -> usize {
+    let members = register.record.replicas.len();
+    let staying = map.nodes.values().filter(|node| !node.draining).count();
+    let is_halfway = members.is_multiple_of(2);
+    register_voters(staying).max(members + usize::from(is_halfway))
 }
 
 /// Whether another vote makes no majority harder to find: all replicas are well, or there is an even number of them.
@@ -85,7 +89,7 @@ fn may_grow(register: &Shard, reports: &Reports) -> bool {
 }
 
 /// The register's replicas: as the map has them, or else as its leader says.
-pub(super) fn register(map: &ShardMap, reports: &Reports) -> Option<Arc<Shard>> {
+pub(crate) fn register(map: &ShardMap, reports: &Reports) -> Option<Arc<Shard>> {
     if let Some(register) = &map.register {
         return Some(register.clone());
     }

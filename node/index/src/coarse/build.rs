@@ -84,8 +84,13 @@ fn freeze(index: &Hnsw<'_, f32, Nearness>) -> Links {
     for point in points {
         let place = point.get_origin_id();
         let lowest = point.get_neighborhood_id().swap_remove(0);
-        for (link, neighbour) in table[place * degree..][..degree].iter_mut().zip(lowest) {
-            *link = neighbour.get_origin_id() as u32;
+        let (list, mut count) = (&mut table[place * degree..][..degree], 0);
+        for link in lowest.iter().map(|neighbour| neighbour.get_origin_id() as u32) {
+            // A list names a place once; the library does not promise it.
+            if count < degree && !list[..count].contains(&link) {
+                list[count] = link;
+                count += 1;
+            }
         }
         tops.push((std::cmp::Reverse(point.get_point_id().0), place as u32));
     }

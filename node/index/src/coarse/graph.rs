@@ -156,15 +156,12 @@ impl Graph {
     /// That no list names a place twice: each is compared with itself, moved by one, by two and so on.
     fn check_twice(&self, links: &[u32]) -> Result<(), ReadError> {
         let twice = |list: &[u32]| {
-            let equal = |(left, right): (&u32, &u32)| left == right && *left != NO_LINK;
             // Counted to the end of the list: compiled to vectors, which a search for the first is not.
-            let pairs = |by: usize| {
-                list.iter()
-                    .zip(&list[by..])
-                    .filter(|(left, right)| equal((left, right)))
-                    .count()
+            let equal = |by: usize| {
+                let pairs = list.iter().zip(&list[by..]);
+                pairs.filter(|(left, right)| left == right && **left != NO_LINK).count()
             };
-            (1..list.len()).any(|by| pairs(by) > 0)
+            (1..list.len()).any(|by| equal(by) > 0)
         };
         match links.chunks_exact(self.degree()).position(twice) {
             Some(place) => Err(self
