@@ -3,7 +3,8 @@
 //! A replica is *lost* when its node was removed from the cluster, when its node says that its log or files are damaged, or
 //! when most replicas of its shard contradict it about the documents (`compare`).
 //! It is replaced by a new one, under a new id, on the emptiest node that has none of the shard; one that is damaged on its
-//! own node if there is no other, and the others are a majority without it: it goes before its successor comes. One replica of a
+//! own node if there is no other, and the others are a majority without it: it goes before its successor comes. So is one that was only
+//! about to join. One replica of a
 //! shard at a time, and only while another leads: what is dropped is never the last that knows.
 //! The register *grows* likewise, by replicas that take nobody's place, where the cluster has become larger.
 //!
@@ -198,7 +199,14 @@ fn begin(lost: &Lost<'_>, leaving: Option<Member>, (led_on, leader): (NodeId, &R
         let leaving = leaving.filter(|leaving| is_dispensable(shard, leaving, reports))?;
         Some(NodeId(leaving.node)).filter(|own| reports.node(*own).is_some())
     };
-    let node = emptiest(map, free(map, shard, reports)).or_else(in_place)?;
+    // What was to join goes first where it is, and is made anew there.
+    let again = || {
+        let joining = shard.joining().filter(|joining| lost.has(joining))?;
+        candidates(map, reports).into_iter().find(|node| node.0 == joining.node)
+    };
+    let node = emptiest(map, free(map, shard, reports))
+        .or_else(again)
+        .or_else(in_place)?;
     Some(Step::BeginReplacing(shard.clone(), leaving, node))
 }
 

@@ -293,6 +293,35 @@ fn a_damaged_replica_is_made_anew_on_its_own_node_where_there_is_no_other_and_ne
 }
 
 #[test]
+fn a_new_replica_that_is_damaged_before_it_has_joined_is_made_anew_on_its_own_node_where_there_is_no_other() {
+    let mut cluster = settled();
+    let map = cluster.register.map();
+    for shard in map.shards() {
+        cluster.lead(shard, shard.replica_on(NodeId(1)).unwrap());
+    }
+    cluster.join(4);
+    cluster.remove(3);
+    while cluster.nodes[3].replicas.len() < 2 {
+        for step in plan(&cluster.register.map(), &cluster.reports(&[3])) {
+            cluster.take(&step);
+        }
+    }
+    let held: Vec<u64> = cluster.nodes[3]
+        .replicas
+        .iter()
+        .map(|replica| replica.replica)
+        .collect();
+    for replica in &mut cluster.nodes[3].replicas {
+        replica.damage = "page 7".into();
+    }
+    let taken = settle_all(&mut cluster, &[3]);
+    for shard in cluster.register.map().shards() {
+        let new = shard.replica_on(NodeId(4)).unwrap();
+        assert!(shard.replacing().is_none() && !held.contains(&new.0), "{taken:?}");
+    }
+}
+
+#[test]
 fn a_replica_that_most_others_contradict_is_made_anew() {
     let mut cluster = settled();
     let shard = cluster.register.map().shards().next().unwrap().clone();
