@@ -133,10 +133,17 @@ fn warnings(status: &v1::ClusterStatusResponse) -> Vec<String> {
             ));
         }
     }
-    if let Some(register) = &status.register {
-        let wanted = status.register_wanted as usize;
-        let what_fails = "so no collection, replica or node can be changed";
-        group_warnings("the cluster's map", register, wanted, what_fails, &mut warnings);
+    match &status.register {
+        Some(register) if register.replicas.is_empty() => {
+            warnings.push("it is not known which nodes hold the cluster's map".to_owned());
+        }
+        Some(register) => {
+            let wanted = status.register_wanted as usize;
+            let what_fails = "so no collection, replica or node can be changed";
+            group_warnings("the cluster's map", register, wanted, what_fails, &mut warnings);
+        }
+        // A coordinator that does not tell.
+        None => {}
     }
     for collection in &status.collections {
         let (wanted, what_fails) = (
@@ -155,7 +162,8 @@ fn warnings(status: &v1::ClusterStatusResponse) -> Vec<String> {
 fn group_warnings(name: &str, group: &v1::ShardInfo, wanted: usize, what_fails: &str, warnings: &mut Vec<String>) {
     let reachable = group.replicas.iter().filter(|replica| replica.reachable);
     let up = reachable.clone().count();
-    if !group.replicas.iter().any(|replica| replica.reachable && replica.leader) {
+    let mut all = group.replicas.iter().chain(&group.joining);
+    if !all.any(|replica| replica.reachable && replica.leader) {
         warnings.push(format!("{name}: no leader, {what_fails}"));
     }
     if group.diverged_at > 0 {
@@ -171,8 +179,13 @@ fn group_warnings(name: &str, group: &v1::ShardInfo, wanted: usize, what_fails: 
             leaving => format!("replica {leaving} is being replaced by one on node {node}"),
         };
         warnings.push(format!("{name}: {what_for}, which is {behind} entries behind"));
-    } else if up < wanted {
-        warnings.push(format!("{name}: {up} of {wanted} replicas are up"));
+    } else if group.replicas.len() < wanted {
+        warnings.push(format!("{name}: has {} of {wanted} replicas", group.replicas.len()));
+    }
+    // One that is being replaced is said to be.
+    let due = group.replicas.len() - usize::from(group.leaving != 0);
+    if up < due {
+        warnings.push(format!("{name}: {up} of {due} replicas are up"));
     }
     for replica in reachable.filter(|replica| replica.lag_entries >= LAG_ENTRIES) {
         let behind = grouped(replica.lag_entries);
@@ -271,7 +284,7 @@ mod tests {
         };
         status.register_wanted = 3;
         status.register = Some(register(vec![replica(1, true)], None));
-        assert_eq!(warnings(&status), ["the cluster's map: 1 of 3 replicas are up"]);
+        assert_eq!(warnings(&status), ["the cluster's map: has 1 of 3 replicas"]);
         status.register = Some(register(vec![replica(1, true)], Some(replica(2, false))));
         assert_eq!(
             warnings(&status),
@@ -281,6 +294,24 @@ mod tests {
         status.register = Some(register(vec![replica(1, true)], None));
         assert_eq!(warnings(&status), Vec::<String>::new());
         status.register = Some(register(Vec::new(), None));
+        assert_eq!(
+            warnings(&status),
+            ["it is not known which nodes hold the cluster's map"]
+        );
+        status.register = Some(register(vec![replica(1, false)], None));
         assert!(warnings(&status)[0].contains("no leader, so no collection"));
+        let down = v1::ReplicaInfo {
+            reachable: false,
+            ..replica(2, false)
+        };
+        status.register_wanted = 3;
+        status.register = Some(register(vec![replica(1, true), down], Some(replica(3, false))));
+        let found = warnings(&status);
+        assert!(
+            found[0].contains("is being added") && found[1].contains("1 of 2 replicas are up"),
+            "{found:?}"
+        );
+        status.register = None;
+        assert_eq!(warnings(&status), Vec::<String>::new());
     }
 }

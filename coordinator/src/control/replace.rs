@@ -199,9 +199,10 @@ fn begin(lost: &Lost<'_>, leaving: Option<Member>, (led_on, leader): (NodeId, &R
         let leaving = leaving.filter(|leaving| is_dispensable(shard, leaving, reports))?;
         Some(NodeId(leaving.node)).filter(|own| reports.node(*own).is_some())
     };
-    // What was to join goes first where it is, and is made anew there.
+    // What was to join goes first where it is, full disk or not, and is made anew there. It may have a vote by now.
     let again = || {
         let joining = shard.joining().filter(|joining| lost.has(joining))?;
+        let joining = Some(joining).filter(|joining| is_dispensable(shard, joining, reports))?;
         candidates(map, reports).into_iter().find(|node| node.0 == joining.node)
     };
     let node = emptiest(map, free(map, shard, reports))

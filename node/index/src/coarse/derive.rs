@@ -55,7 +55,7 @@ impl Missing {
 /// Whether rows of this file are worth codes.
 pub(crate) fn wants_codes(vectors: &VectorFile, options: Options) -> bool {
     matches!(vectors.kind(), VectorKind::Dense { .. })
-        && vectors.places() >= CODES_ROWS_MIN
+        && (CODES_ROWS_MIN..PLACES_MAX).contains(&vectors.places())
         && options.builder != Builder::Scan
 }
 

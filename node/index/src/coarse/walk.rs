@@ -2,8 +2,8 @@
 //!
 //! The beam search of HNSW's lowest layer (Malkov and Yashunin 2016, algorithm 2) and Vamana, begun at the best few of many
 //! entries. A hop takes the best places not yet walked from, gathers their links that were not seen, scores those together
-//! and merges what is good enough into the beam. Everything is asked for ahead of its use: codes when a link is found to be
-//! new, links when a place enters the beam. Nothing is promised of places that it did not see.
+//! and merges what is good enough into the beam. Everything is asked for ahead of its use: codes once a hop, links when a place
+//! enters the beam. Nothing is promised of places that it did not see.
 //!
 //! Places that may be no hits are walked through all the same, where most may be; the caller widens the beam and leaves them
 //! out afterwards. Where few may be, only places that [pass](Terrain::passing) are scored, and a link to one that does not
@@ -33,8 +33,8 @@ pub(super) trait Terrain {
         None
     }
 
-    /// Appends to `keys` those ([`simd::key`]) of the places that score above `worst`, of all of them if that is no number. Higher
-    /// scores are better.
+    /// Appends to `keys` those ([`simd::key`]) of the places that score above `worst`, or what is no number; of all of them if
+    /// `worst` is none. Higher scores are better.
     fn rank(&self, places: &[u32], worst: f32, keys: &mut Vec<u64>);
 
     /// The links of `place` will be read soon.
@@ -178,5 +178,38 @@ fn listed(links: &[u32]) -> &[u32] {
     match links.last() {
         Some(&NO_LINK) => &links[..links.partition_point(|link| *link != NO_LINK)],
         _ => links,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_best_are_kept_in_order(keys in prop::collection::vec(0u64..50, 0..40), most in 1usize..9) {
+            let (mut kept, mut sorted) = (keys.clone(), keys);
+            keep_best(&mut kept, most);
+            sorted.sort_unstable();
+            sorted.truncate(most);
+            prop_assert_eq!(kept, sorted);
+        }
+    }
+
+    /// What stands for none in a small graph is a place of a larger one.
+    #[test]
+    fn what_a_small_graph_leaves_behind_hides_no_place_of_a_larger_one() {
+        let mut seen = Seen::default();
+        for walk in 0..600 {
+            let places = if walk % 2 == 0 { 20 } else { 20 + walk as u32 };
+            seen.begin(places as usize);
+            let (mut first, mut second) = (Vec::new(), Vec::new());
+            let links: Vec<u32> = (0..places).chain([NO_LINK; 3]).collect();
+            simd::sift(&links, &mut seen.bytes, seen.mark, &mut first);
+            assert_eq!(first[..places as usize], links[..places as usize], "walk {walk}");
+            simd::sift(&links, &mut seen.bytes, seen.mark, &mut second);
+            assert!(second.is_empty(), "walk {walk}: {second:?}");
+        }
     }
 }

@@ -319,7 +319,7 @@ mod tests {
         fn sixteen_at_a_time_are_each_alone(
             lists in prop::collection::vec(prop::collection::btree_set(0u32..70, 0..40), 1..6),
             sums in prop::collection::vec(-9_000i32..9_000, 70),
-            worst in prop_oneof![Just(f32::NAN), 90.0f32..110.0],
+            worst in prop_oneof![Just(f32::NAN), Just(f32::NEG_INFINITY), Just(0.0), 90.0f32..110.0],
         ) {
             const ROWS: usize = 60;
             let table: Vec<f32> = (0..2 * ROWS).map(|at| (at as f32 * 0.37).sin()).collect();
@@ -338,7 +338,9 @@ mod tests {
                 rank(sums, rows, terms, worst, &mut keys);
                 rank_all(sums, rows, terms, worst, &mut expected);
                 prop_assert_eq!(&keys, &expected);
-                let scores: Vec<f32> = sums.iter().map(|sum| *sum as f32 / 50.0).collect();
+                let odd = [f32::NAN, -0.0, f32::INFINITY, f32::NEG_INFINITY, worst];
+                let scores = sums.iter().map(|sum| *sum as f32 / 50.0);
+                let scores: Vec<f32> = odd.into_iter().chain(scores).take(rows.len()).collect();
                 select(&scores, rows, worst, &mut keys);
                 select_each(scores.iter().copied(), rows, worst, &mut expected);
                 prop_assert_eq!(keys, expected);

@@ -26,7 +26,7 @@ fn words(from: &[u32]) -> __m512i {
 /// As [`super::sift`].
 #[target_feature(enable = "avx512f,popcnt")]
 pub(super) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
-    let places = seen.len() - BEYOND;
+    let places = seen.len().checked_sub(BEYOND).expect("bytes beyond the last place");
     assert!(i32::try_from(places).is_ok(), "{places} places are too many");
     let (none, marks) = (_mm512_set1_epi32(places as i32), _mm512_set1_epi32(mark.into()));
     let mut end = out.len();
@@ -36,7 +36,7 @@ pub(super) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>)
         let (mask, all) = (lanes(links.len()), words(links));
         let there = _mm512_mask_cmplt_epu32_mask(mask, all, none);
         let all = _mm512_mask_mov_epi32(none, there, all);
-        // SAFETY: each lane is at most `places`, and `BEYOND` bytes follow the place before that.
+        // SAFETY: each lane is at most `places`, and four bytes from there on are the last of `seen`.
         let bytes = unsafe { _mm512_i32gather_epi32::<1>(all, seen.as_ptr().cast()) };
         let marked = _mm512_and_si512(bytes, _mm512_set1_epi32(0xff));
         let new = _mm512_mask_cmpneq_epi32_mask(there, marked, marks);
@@ -55,7 +55,7 @@ pub(super) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>)
     unsafe { out.set_len(end) };
 }
 
-/// As [`super::rank`], whose slices have been found to be of equal length.
+/// As [`super::rank`].
 #[target_feature(enable = "avx512f,popcnt")]
 pub(super) fn rank(sums: &[i32], rows: &[u32], terms: Terms<'_>, worst: f32, out: &mut Vec<u64>) {
     match terms.beside {
@@ -81,6 +81,7 @@ fn rank_each<const TERMS: usize, const BYTES: i32>(
     score: impl Fn(__m512, __m512) -> __m512,
 ) {
     const { assert!(TERMS * size_of::<f32>() == BYTES as usize) };
+    assert_eq!(sums.len(), rows.len(), "sums and rows differ in number");
     let count = terms.rows::<TERMS>();
     // A row's number is signed where its terms are gathered.
     let most = _mm512_set1_epi32(count.min(i32::MAX as usize) as i32);
@@ -109,9 +110,10 @@ fn rank_each<const TERMS: usize, const BYTES: i32>(
     best.finish();
 }
 
-/// As [`super::select`], whose slices have been found to be of equal length.
+/// As [`super::select`].
 #[target_feature(enable = "avx512f,popcnt")]
 pub(super) fn select(scores: &[f32], rows: &[u32], worst: f32, out: &mut Vec<u64>) {
+    assert_eq!(scores.len(), rows.len(), "scores and rows differ in number");
     let mut best = Best::new(rows.len(), worst, out);
     for (scores, rows) in scores.chunks(LANES).zip(rows.chunks(LANES)) {
         let mask = lanes(rows.len());
