@@ -160,8 +160,6 @@ fn warnings(status: &v1::ClusterStatusResponse) -> Vec<String> {
 
 /// Of a group that is to have `wanted` replicas.
 fn group_warnings(name: &str, group: &v1::ShardInfo, wanted: usize, what_fails: &str, warnings: &mut Vec<String>) {
-    let reachable = group.replicas.iter().filter(|replica| replica.reachable);
-    let up = reachable.clone().count();
     let mut all = group.replicas.iter().chain(&group.joining);
     if !all.any(|replica| replica.reachable && replica.leader) {
         warnings.push(format!("{name}: no leader, {what_fails}"));
@@ -182,12 +180,17 @@ fn group_warnings(name: &str, group: &v1::ShardInfo, wanted: usize, what_fails: 
     } else if group.replicas.len() < wanted {
         warnings.push(format!("{name}: has {} of {wanted} replicas", group.replicas.len()));
     }
-    // One that is being replaced is said to be.
-    let due = group.replicas.len() - usize::from(group.leaving != 0);
+    let stays = |replica: &&v1::ReplicaInfo| replica.replica != group.leaving || group.leaving == 0;
+    let staying: Vec<_> = group.replicas.iter().filter(stays).collect();
+    let (due, up) = (
+        staying.len(),
+        staying.iter().filter(|replica| replica.reachable).count(),
+    );
     if up < due {
         warnings.push(format!("{name}: {up} of {due} replicas are up"));
     }
-    for replica in reachable.filter(|replica| replica.lag_entries >= LAG_ENTRIES) {
+    let lags = |replica: &&v1::ReplicaInfo| replica.reachable && replica.lag_entries >= LAG_ENTRIES;
+    for replica in group.replicas.iter().filter(lags) {
         let behind = grouped(replica.lag_entries);
         warnings.push(format!(
             "{name}: the replica on node {} is {behind} entries behind",
@@ -309,6 +312,19 @@ mod tests {
         let found = warnings(&status);
         assert!(
             found[0].contains("is being added") && found[1].contains("1 of 2 replicas are up"),
+            "{found:?}"
+        );
+        // Of one that is being replaced it is said only that; it counts for nothing, and its successor not yet.
+        let mut replaced = register(vec![replica(1, true), down], Some(replica(3, false)));
+        replaced.replicas.push(v1::ReplicaInfo {
+            replica: 7,
+            ..replica(4, false)
+        });
+        replaced.leaving = 7;
+        status.register = Some(replaced);
+        let found = warnings(&status);
+        assert!(
+            found[0].contains("replica 7 is being replaced") && found[1].contains("1 of 2 replicas are up"),
             "{found:?}"
         );
         status.register = None;

@@ -201,8 +201,8 @@ fn begin(lost: &Lost<'_>, leaving: Option<Member>, (led_on, leader): (NodeId, &R
     };
     // What was to join goes first where it is, full disk or not, and is made anew there. It may have a vote by now.
     let again = || {
-        let joining = shard.joining().filter(|joining| lost.has(joining))?;
-        let joining = Some(joining).filter(|joining| is_dispensable(shard, joining, reports))?;
+        let may_go = |joining: &Member| lost.has(joining) && is_dispensable(shard, joining, reports);
+        let joining = shard.joining().filter(may_go)?;
         candidates(map, reports).into_iter().find(|node| node.0 == joining.node)
     };
     let node = emptiest(map, free(map, shard, reports))

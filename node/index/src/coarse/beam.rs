@@ -1,7 +1,7 @@
 //! The best places seen on a walk, in order, with where to go on: one sorted array of numbers.
 //!
-//! A place and its score are one [key](crate::simd::key), whose lowest bit says that the place was walked from; so what enters from one hop
-//! is merged in one pass instead of one insertion each.
+//! A place and its score are one [key](crate::simd::key), whose lowest bit says that the place was walked from; so what enters
+//! from one hop is merged in one pass instead of one insertion each.
 
 use crate::simd::of_key;
 

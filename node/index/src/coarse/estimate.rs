@@ -79,9 +79,9 @@ impl Estimator {
 
     /// What turns rows' sums into their estimated scores; for Euclid the score is minus the *squared* distance.
     #[inline]
-    pub fn terms<'a>(&self, terms: &'a [f32], beside: Beside) -> Terms<'a> {
+    pub fn terms<'a>(&self, table: &'a [f32], beside: Beside) -> Terms<'a> {
         Terms {
-            terms,
+            table,
             beside,
             line: (self.constant, self.step, self.shift),
         }

@@ -91,7 +91,7 @@ fn check_files(directory: &Path, reference: &SegmentRef, verified: &mut Verified
     verified.problems_found == before
 }
 
-/// Codes and graphs that are there: frame, pages, factors finite, links in range. Columns that are there: frame, pages,
+/// Codes and graphs that are there: frame, pages, factors finite, links in range and none twice. Columns that are there: frame, pages,
 /// order, rows in range.
 fn check_derived(directory: &Path, segment: &Segment, verified: &mut Verified) {
     for vectors in segment.vectors() {

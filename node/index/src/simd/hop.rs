@@ -19,15 +19,16 @@ fn is_wide() -> bool {
     std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("popcnt")
 }
 
+/// How many places `seen` has a byte for.
+#[inline]
+fn places_of(seen: &[u8]) -> usize {
+    seen.len().checked_sub(BEYOND).expect("bytes beyond the last place")
+}
+
 /// Appends to `out` the links whose byte in `seen`, which has [`BEYOND`] more, is not `mark`, and marks them. A list names a place
 /// once; links that lead to no place are passed over.
 #[inline]
 pub(crate) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
-    assert!(
-        seen.len() >= BEYOND,
-        "{} bytes, not {BEYOND} more than places",
-        seen.len()
-    );
     #[cfg(target_arch = "x86_64")]
     if is_wide() {
         // SAFETY: the machine has the instructions.
@@ -39,7 +40,7 @@ pub(crate) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>)
 /// See [`sift`].
 #[inline]
 fn sift_each(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
-    let places = seen.len() - BEYOND;
+    let places = places_of(seen);
     let mut end = out.len();
     out.resize(end + links.len(), 0);
     let to = &mut out[..];
@@ -149,7 +150,7 @@ impl Beside {
 /// What stands beside the codes of rows, `beside` says what, and turns the sum over a code into a score.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
-    pub terms: &'a [f32],
+    pub table: &'a [f32],
     pub beside: Beside,
     /// `(constant, step, shift)`: a score is `constant + scale * (step * sum + shift)`, and what stands beside the scale.
     pub line: (f32, f32, f32),
@@ -158,8 +159,8 @@ pub(crate) struct Terms<'a> {
 impl Terms<'_> {
     /// How many rows they are of, if `TERMS` of them are a row's.
     fn rows<const TERMS: usize>(&self) -> usize {
-        assert!(self.terms.len().is_multiple_of(TERMS), "not {TERMS} terms a row");
-        self.terms.len() / TERMS
+        assert!(self.table.len().is_multiple_of(TERMS), "not {TERMS} terms a row");
+        self.table.len() / TERMS
     }
 }
 
@@ -197,7 +198,7 @@ fn rank_each<const TERMS: usize>(
 ) {
     let (constant, step, shift) = terms.line;
     let count = terms.rows::<TERMS>();
-    let (table, _) = terms.terms.as_chunks::<TERMS>();
+    let (table, _) = terms.table.as_chunks::<TERMS>();
     assert!(
         rows.iter().all(|row| (*row as usize) < count),
         "a row beyond the {count} of the table"
@@ -269,9 +270,9 @@ mod tests {
     }
 
     /// Of one row and more.
-    fn terms(terms: &[f32], beside: Beside) -> Terms<'_> {
+    fn terms(table: &[f32], beside: Beside) -> Terms<'_> {
         let line = (100.0, 0.5, 1.0);
-        Terms { terms, beside, line }
+        Terms { table, beside, line }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BEYOND, Beside, Terms};
+use super::{Beside, Terms};
 
 const LANES: usize = 16;
 
@@ -26,7 +26,7 @@ fn words(from: &[u32]) -> __m512i {
 /// As [`super::sift`].
 #[target_feature(enable = "avx512f,popcnt")]
 pub(super) fn sift(links: &[u32], seen: &mut [u8], mark: u8, out: &mut Vec<u32>) {
-    let places = seen.len().checked_sub(BEYOND).expect("bytes beyond the last place");
+    let places = super::places_of(seen);
     assert!(i32::try_from(places).is_ok(), "{places} places are too many");
     let (none, marks) = (_mm512_set1_epi32(places as i32), _mm512_set1_epi32(mark.into()));
     let mut end = out.len();
@@ -87,7 +87,7 @@ fn rank_each<const TERMS: usize, const BYTES: i32>(
     let most = _mm512_set1_epi32(count.min(i32::MAX as usize) as i32);
     let (constant, step, shift) = terms.line;
     let (constant, step, shift) = (_mm512_set1_ps(constant), _mm512_set1_ps(step), _mm512_set1_ps(shift));
-    let start = terms.terms.as_ptr();
+    let start = terms.table.as_ptr();
     let mut best = Best::new(rows.len(), worst, out);
     for (sums, rows) in sums.chunks(LANES).zip(rows.chunks(LANES)) {
         let (mask, rows) = (lanes(rows.len()), words(rows));
